@@ -1,0 +1,108 @@
+"""The interface of a zoom protocol: pure functions from records to messages and from model text to actions.
+
+One renderer serves generation, replay, SFT rows and RL rows. A new protocol is one file with one class; add it to
+`prompts/protocols.py` by import.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from schemas.chat import Message
+from schemas.question import Question
+from schemas.timeline import Segments
+from schemas.trajectory import Action, Dialogue
+from schemas.video import FramePlan, Video
+
+
+@dataclass(frozen=True)
+class Step:
+    """One model text, understood: a thought and the actions it asks for (call ids not yet given: "")."""
+
+    think: str
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a model text or an action: a short stable name, and a sentence that tells the model."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an action is checked against. segments: None for a protocol without captions."""
+
+    video: Video
+    segments: Segments | None
+
+
+class ZoomProtocol(ABC):
+    """How a model zooms. Instances hold no state.
+
+    name, version: written to every trajectory; the version changes with any byte of the rendering.
+    uses_captions: whether the caption tree must exist before the first turn.
+    has_hints: whether `hint` knows a ladder. stop: texts at which a server may stop; each is kept in the output.
+    default_max_turns: model turns allowed in all, as published.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    uses_captions: ClassVar[bool]
+    has_hints: ClassVar[bool] = False
+    stop: ClassVar[tuple[str, ...]] = ()
+    default_max_turns: ClassVar[int]
+
+    @abstractmethod
+    def overview_plan(self, video: Video) -> FramePlan | None:
+        """The frames shown before the first turn; None where the overview has no frames."""
+
+    @abstractmethod
+    def verifier_overview_plan(self, video: Video) -> FramePlan:
+        """The frames that stand for the overview when a verifier looks (those of `overview_plan` where there is one)."""
+
+    @abstractmethod
+    def messages(self, dialogue: Dialogue, hint: str = "") -> tuple[Message, ...]:
+        """The messages of a state, ending with the one the model is to answer, or with the final answer.
+
+        hint: appended to the last user message for the teacher's eyes only.
+        """
+
+    @abstractmethod
+    def parse(self, text: str) -> Step | Fault:
+        """Understand one model text. Never raises; text after the first complete action is cut."""
+
+    @abstractmethod
+    def write(self, step: Step) -> str:
+        """The canonical text of a step: `parse(write(step)) == step` for every step that `parse` can return."""
+
+    @abstractmethod
+    def check(self, action: Action, setting: Setting) -> Fault | None:
+        """Whether an action lies in the video and within its budget."""
+
+    @abstractmethod
+    def resolve(self, action: Action, setting: Setting) -> Action:
+        """The action with `start_s` and `end_s` filled in, for one that `check` lets pass."""
+
+    @abstractmethod
+    def zoom_plan(self, action: Action, setting: Setting) -> FramePlan:
+        """The frames of a resolved action: those shown, or, for an action answered by text, those of its segment."""
+
+    def hint(self, question: Question, level: int, segments: Segments) -> str | None:
+        """The hint of a level for a wrong answer; None where the ladder has ended."""
+        return None
+
+    @abstractmethod
+    def answer_letter(self, answer: str, question: Question) -> str:
+        """The choice that an answer text names ("" where none or an open question)."""
+
+
+def find_protocol(name: str, protocols: Sequence[ZoomProtocol]) -> ZoomProtocol:
+    """The protocol of a name. Raises KeyError with the names that exist."""
+    for protocol in protocols:
+        if protocol.name == name:
+            return protocol
+    raise KeyError(f"{name!r}; known protocols: {', '.join(p.name for p in protocols)}")

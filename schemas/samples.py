@@ -1,0 +1,90 @@
+"""Rows that a trainer reads."""
+
+from typing import Literal
+
+from schemas.record import Record
+from schemas.timeline import Interval
+
+
+class SampleMessage(Record):
+    """role and text of one message, `<image>` in place of each frame; train: whether its tokens carry loss."""
+
+    role: str
+    content: str
+    train: bool
+
+
+class MediaReference(Record):
+    """The frame behind one `<image>`, in order. time_s in seconds, index in frames, width and height in pixels.
+
+    hash: of the decoded picture at native size, to prove that a loader decodes the same one.
+    """
+
+    index: int
+    time_s: float
+    width: int
+    height: int
+    hash: str
+
+
+class VideoReference(Record):
+    """The video of a sample. content_hash: SHA-256 of the file; duration in seconds, fps in frames a second."""
+
+    video_id: str
+    uri: str
+    content_hash: str
+    duration_s: float
+    fps: float
+    n_frames: int
+
+
+class Provenance(Record):
+    """Where a row came from. kept_by: the condition of the cut."""
+
+    trajectory_id: str
+    question_id: str
+    attempt: int
+    protocol: str
+    protocol_version: str
+    teacher: str
+    verifier: str | None
+    hint_level: int
+    answer_shown: bool
+    interval_shown: bool
+    evidence_gain: float | None
+    p_gold_evidence: float | None
+    grounding_iou: float | None
+    run_fingerprint: str
+    kept_by: str
+
+
+class SftSample(Record):
+    """One kept trajectory. images: one reference for each `<image>`, in order of appearance."""
+
+    messages: tuple[SampleMessage, ...]
+    images: tuple[MediaReference, ...]
+    video: VideoReference
+    answer: str
+    provenance: Provenance
+
+
+class RlSample(Record):
+    """One question with at least one kept trajectory: the prompt, and what its reward needs.
+
+    ground_truth: the letter, or the text of an open answer. n_attempts, n_correct: all attempts of the run at this question,
+    failed ones counted; pass_rate = n_correct / n_attempts.
+    """
+
+    prompt: tuple[SampleMessage, ...]
+    images: tuple[MediaReference, ...]
+    video: VideoReference
+    kind: Literal["multiple_choice", "open"]
+    ground_truth: str
+    answer_text: str
+    choices: tuple[str, ...]
+    clue_intervals: tuple[Interval, ...]
+    caption_width: int | None
+    n_attempts: int
+    n_correct: int
+    pass_rate: float
+    provenance: Provenance

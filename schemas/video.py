@@ -1,0 +1,79 @@
+"""A video file, and the frames taken from it."""
+
+import math
+
+from schemas.record import Record
+
+
+class Video(Record):
+    """One video file as decoded, not as its header claims.
+
+    video_id: the source's own reference to the video, as written there.
+    uri: where the file was found; content_hash: SHA-256 of the file's bytes (hexadecimal).
+    duration_s: from the first shown frame to the end of the last, in seconds; fps: mean frames a second.
+    width, height: pixels as shown, rotation applied; rotation: degrees clockwise that were applied.
+    """
+
+    video_id: str
+    uri: str
+    content_hash: str
+    duration_s: float
+    fps: float
+    n_frames: int
+    width: int
+    height: int
+    codec: str
+    pixel_format: str
+    container: str
+    rotation: int
+
+
+class Frame(Record):
+    """One frame as it was shown to a model.
+
+    index: position in presentation order, from 0. time_s: seconds since the video stream's first shown frame.
+    hash: of the decoded picture at native size (before any scaling). width, height: pixels as shown to the model.
+    """
+
+    index: int
+    time_s: float
+    hash: str
+    width: int
+    height: int
+
+
+class PixelBudget(Record):
+    """How large a frame may be shown. Aspect ratio is kept; frames are never enlarged beyond `min_pixels` asks for.
+
+    max_side: longest side in pixels; min_pixels, max_pixels: area in pixels. `None` leaves a bound out.
+    """
+
+    max_side: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """The (width, height) in pixels at which a picture of the given size is shown; each side at least 2, even."""
+        scale = 1.0
+        if self.max_side is not None:
+            scale = min(scale, self.max_side / max(width, height))
+        if self.max_pixels is not None:
+            scale = min(scale, math.sqrt(self.max_pixels / (width * height)))
+        if self.min_pixels is not None and width * height * scale * scale < self.min_pixels:
+            scale = math.sqrt(self.min_pixels / (width * height))
+        if scale == 1.0:
+            return width, height
+        return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
+
+
+class FramePlan(Record):
+    """Which frames of a video to show, by time and at what size.
+
+    times_s: seconds since the start of the stream, in the order they are shown; the frame on screen at each of these
+    times is taken (see `Timeline.index_at`). indices: frame indices instead of times, where a protocol speaks of
+    indices. Exactly one of the two is set.
+    """
+
+    budget: PixelBudget
+    times_s: tuple[float, ...] | None = None
+    indices: tuple[int, ...] | None = None
