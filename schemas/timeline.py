@@ -58,7 +58,7 @@ class Segments:
 
     def boundary(self, level: int, number: int) -> float:
         """Second at which segment `number` (0-based, flat) of a level (1, 2 or 3) begins."""
-        return self.duration_s * (number / self.width**level)
+        return self.duration_s * (number / float(self.width**level))
 
     def span(self, path: SegmentPath) -> Interval:
         """(start, end) in seconds of a segment. Raises ValueError where no such segment exists."""

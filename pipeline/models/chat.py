@@ -1,0 +1,101 @@
+"""What a model is asked and what it replies, whoever answers: an endpoint or a local model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.captions import Picture, Usage
+from schemas.chat import Message, Role
+from schemas.record import Record
+from schemas.video import Frame
+
+
+@dataclass(frozen=True)
+class ChatMessage:
+    """A message ready to send: text and JPEG bytes in the order a model reads them."""
+
+    role: Role
+    parts: tuple[str | bytes, ...]
+
+
+PictureKey = tuple[int, int, int]
+"""(frame index, width, height): names one picture of one video."""
+
+
+def picture_key(frame: Frame) -> PictureKey:
+    return frame.index, frame.width, frame.height
+
+
+class Pictures:
+    """The pictures of one video that a dialogue may show, by frame index and size."""
+
+    def __init__(self, pictures: Sequence[Picture] = ()) -> None:
+        self._jpegs: dict[PictureKey, bytes] = {}
+        self.add(pictures)
+
+    def add(self, pictures: Sequence[Picture]) -> None:
+        for picture in pictures:
+            self._jpegs[picture_key(picture.frame)] = picture.jpeg
+
+    def jpeg(self, frame: Frame) -> bytes:
+        """Raises KeyError for a frame that was never decoded here."""
+        return self._jpegs[picture_key(frame)]
+
+
+def with_pixels(messages: Sequence[Message], pictures: Pictures) -> tuple[ChatMessage, ...]:
+    """Rendered messages with each frame replaced by its JPEG bytes."""
+    return tuple(
+        ChatMessage(m.role, tuple(part if isinstance(part, str) else pictures.jpeg(part) for part in m.parts))
+        for m in messages
+    )
+
+
+class Reply(Record):
+    """A model's reply. key: of the exact request, and of its file among the run's calls.
+
+    text: visible text, verbatim; reasoning: hidden reasoning reported apart from it.
+    finish_reason: `stop`, `length`, `content_filter`, … as the server gives it.
+    """
+
+    key: str
+    model: str
+    text: str
+    reasoning: str
+    finish_reason: str
+    usage: Usage
+
+
+class ChatModel(Protocol):
+    """Anything that answers a chat. Implementations bound their own concurrency and retries."""
+
+    name: str
+
+    async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
+        """The reply to a chat. sample: distinguishes repeated requests with equal content (the attempt).
+
+        Raises Rejected where this request can never succeed, Fatal where none can, Transient after bounded retries.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ChoiceQuestion:
+    """A probe for a verifier: a chat, the possible answer texts, and which of them is the reference."""
+
+    messages: tuple[ChatMessage, ...]
+    choices: tuple[str, ...]
+
+
+class Scorer(Protocol):
+    """A verifier that scores given answers by one prefill, without sampling."""
+
+    name: str
+
+    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+        """For each probe the probability of each choice; they sum to 1 over the choices."""
+        ...
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens prefilled since the scorer was made."""
+        ...
