@@ -1,0 +1,212 @@
+"""A model behind an OpenAI-compatible server."""
+
+import asyncio
+import base64
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import openai
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from pipeline.models.calls import CallStore
+from pipeline.models.chat import ChatMessage, Reply
+from schemas.captions import Usage
+from schemas.config import Endpoint, Price
+from schemas.errors import Fatal, Rejected, Transient, UserError
+from schemas.record import content_id
+
+_backoff = wait_random_exponential(multiplier=0.5, max=60)
+
+
+class _RetryLater(Transient):
+    """A transient error; after_s: seconds the server asked to wait, 0 where it did not."""
+
+    def __init__(self, message: str, after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.after_s if isinstance(error, _RetryLater) else 0.0
+    return max(asked, _backoff(state)) if asked == 0 else asked
+
+
+class EndpointModel:
+    """Calls one model; every reply is durable before it is parsed, and an identical request is never sent twice.
+
+    The request's key is the hash of all that is sent (images by their hash) with the model's name, sampling and sample
+    number. A 401, 403 or 404 is Fatal; another 4xx is this request's fault (Rejected); 408, 409, 425, 429, 5xx, timeouts, lost
+    connections and broken JSON are retried with jittered backoff or as `Retry-After` says. When the retries of a call are
+    used up, it is Rejected if the server answered any other call meanwhile, and Fatal (an outage) if it answered none.
+    """
+
+    def __init__(self, config: Endpoint, role: str, calls: CallStore) -> None:
+        self.name = config.model
+        self.n_sent = 0
+        self.n_retried = 0
+        self.n_reused = 0
+        self._config = config
+        self._role = role
+        self._calls = calls
+        self._slots = asyncio.Semaphore(config.concurrency)
+        self._answered_at = float("-inf")
+        self._client: openai.AsyncOpenAI | None = None
+
+    async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
+        """See `ChatModel.complete`."""
+        request, key = await asyncio.to_thread(self._request, messages, sample, stop)
+        response = await asyncio.to_thread(self._calls.get, key)
+        if response is None:
+            async with self._slots:
+                response = await self._send(_with_images(request, messages))
+            await asyncio.to_thread(self._calls.put, key, self._role, request, response)
+        else:
+            self.n_reused += 1
+        return _reply(key, self.name, response, self._config.price, stop)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    def _request(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> tuple[dict[str, Any], str]:
+        """What is sent, each image standing as its hash, and the key of it."""
+        config = self._config
+        request: dict[str, Any] = {
+            "model": config.model,
+            "messages": [{"role": m.role, "content": _content(m, _image_hash)} for m in messages],
+            "max_tokens": config.max_tokens,
+        }
+        optional = {"temperature": config.temperature, "top_p": config.top_p, "stop": list(stop) or None}
+        request |= {name: value for name, value in optional.items() if value is not None}
+        return request, content_id({"request": request, "sample": sample})
+
+    async def _send(self, body: dict[str, Any]) -> dict[str, Any]:
+        began = time.monotonic()
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._config.retries + 1),
+            wait=_wait,
+            retry=retry_if_exception_type(Transient),
+            reraise=True,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    self.n_retried += attempt.retry_state.attempt_number > 1
+                    return await self._send_once(body)
+        except Transient as error:
+            tried = f"{error} (tried {self._config.retries + 1} times)"
+            if self._answered_at > began:
+                raise Rejected("server_error", tried) from error
+            raise Fatal(
+                f"{self._role} endpoint does not answer: {tried}. Run the same command again to go on."
+            ) from error
+        raise AssertionError("unreachable: tenacity either returns or raises")
+
+    async def _send_once(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.n_sent += 1
+        try:
+            answer = await self._open().chat.completions.create(**body)
+        except openai.APIStatusError as error:
+            raise _by_status(error, self._role) from error
+        except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
+            raise _RetryLater(f"{self._config.model}: {type(error).__name__}: {error}") from error
+        self._answered_at = time.monotonic()
+        response: dict[str, Any] = answer.model_dump(mode="json") if hasattr(answer, "model_dump") else {}
+        if not response.get("choices"):
+            raise _RetryLater(f"{self._config.model}: the reply holds no choices")
+        return response
+
+    def _open(self) -> openai.AsyncOpenAI:
+        if self._client is None:
+            config = self._config
+            self._client = openai.AsyncOpenAI(
+                base_url=config.base_url,
+                api_key=os.environ.get(config.api_key_env) or "none",
+                timeout=config.timeout_s,
+                max_retries=0,
+                http_client=openai.DefaultAioHttpClient(timeout=config.timeout_s),
+            )
+        return self._client
+
+
+def _image_hash(jpeg: bytes) -> str:
+    return "sha256:" + hashlib.sha256(jpeg).hexdigest()
+
+
+def _image_url(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def _content(message: ChatMessage, image: Any) -> str | list[dict[str, Any]]:
+    """OpenAI's content: plain text where there are no images, else a list of parts."""
+    if all(isinstance(part, str) for part in message.parts):
+        return "".join(str(part) for part in message.parts)
+    return [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": image(part)}}
+        for part in message.parts
+    ]
+
+
+def _with_images(request: dict[str, Any], messages: Sequence[ChatMessage]) -> dict[str, Any]:
+    return {**request, "messages": [{"role": m.role, "content": _content(m, _image_url)} for m in messages]}
+
+
+def _by_status(error: openai.APIStatusError, role: str) -> Exception:
+    """The kind of error that a status code means."""
+    status = error.status_code
+    text = f"HTTP {status} from the {role} endpoint"
+    if status in (401, 403):
+        return Fatal(f"{text}: the key was refused; check {role}.api_key_env and the variable that it names")
+    if status == 404:
+        return UserError(f"{text}: no such model or path; check {role}.model and {role}.base_url")
+    if status in (408, 409, 425, 429) or status >= 500:
+        return _RetryLater(text, _retry_after(error))
+    return Rejected("bad_request", f"{text}: {_server_message(error)}")
+
+
+def _retry_after(error: openai.APIStatusError) -> float:
+    try:
+        return min(max(float(error.response.headers.get("retry-after", 0)), 0.0), 600.0)
+    except ValueError:
+        return 0.0
+
+
+def _server_message(error: openai.APIStatusError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return str(body.get("message", ""))[:300]
+
+
+def _reply(key: str, model: str, response: dict[str, Any], price: Price | None, stop: Sequence[str]) -> Reply:
+    """The reply in a raw response. Raises Rejected where the provider withheld it or sent no text at all."""
+    choice = response["choices"][0]
+    message = choice.get("message") or {}
+    finish = str(choice.get("finish_reason") or "stop")
+    text = message.get("content") or ""
+    if finish == "content_filter":
+        raise Rejected("content_filter", f"{model} withheld its reply (content filter)")
+    if message.get("refusal"):
+        raise Rejected("refusal", f"{model} refused: {str(message['refusal'])[:200]}")
+    usage = response.get("usage") or {}
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    return Reply(
+        key=key,
+        model=model,
+        text=text,
+        reasoning=str(message.get("reasoning_content") or message.get("reasoning") or ""),
+        finish_reason=finish,
+        usage=Usage(
+            calls=1,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cached_tokens=cached,
+            cost_usd=price.dollars(prompt, completion, cached) if price else None,
+        ),
+    )

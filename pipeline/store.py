@@ -1,0 +1,111 @@
+"""The run directory: its config, its plan, and the shards of each stage with their footers."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from pipeline.storage import Storage
+from schemas.arrow import arrow_schema, from_table, to_table
+from schemas.captions import CaptionTree
+from schemas.config import DIRECTORIES, RunConfig, changed, fingerprint
+from schemas.errors import UserError
+from schemas.record import SCHEMA_VERSION, Record
+from schemas.trajectory import Trajectory
+from schemas.verdict import Verdict
+
+ROWS: dict[str, type[Record]] = {"caption": CaptionTree, "teach": Trajectory, "replay": Verdict}
+"""The record of each stage's rows."""
+
+R = TypeVar("R", bound=Record)
+_FOOTER = b"zoomtrail"
+
+
+def to_parquet(record: type[Record], rows: Sequence[Record], footer: dict[str, Any]) -> bytes:
+    """A Parquet file of rows under the record's schema, with `footer` as JSON among its metadata."""
+    metadata = {_FOOTER: json.dumps({"schema_version": SCHEMA_VERSION, **footer}).encode()}
+    table = to_table(record, rows).replace_schema_metadata(metadata)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def shard_name(stage: str, shard: int) -> str:
+    return f"{DIRECTORIES[stage]}/shard-{shard:05d}.parquet"
+
+
+class RunStore:
+    """A run directory. Every file in it is complete; resuming means asking which files exist."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.storage = Storage(url)
+
+    def open_for(self, config: RunConfig, settings: dict[str, dict[str, Any]]) -> None:
+        """Begins the run, or continues one of the same settings.
+
+        Raises UserError with the differences where the run was begun with other settings.
+        """
+        known = self.recorded_settings()
+        if known is not None:
+            differences = changed(known["replay"], settings["replay"])
+            if differences:
+                raise UserError(
+                    f"{self.url} was begun with other settings: {'; '.join(differences)}. "
+                    "Choose a new directory with --out (captions.reuse_from: "
+                    f"{self.url} takes over its captions), or restore the settings."
+                )
+        document = {
+            "config": config.model_dump(mode="json"),
+            "fingerprints": {stage: fingerprint(s) for stage, s in settings.items()},
+            "settings": settings,
+        }
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        if self.storage.read_or_none("run.yaml") != text.encode():
+            self.storage.write("run.yaml", text.encode())
+
+    def recorded_settings(self) -> dict[str, dict[str, Any]] | None:
+        """The settings that the run was begun with, by stage; None before it was begun."""
+        data = self.storage.read_or_none("run.yaml")
+        return None if data is None else yaml.safe_load(data)["settings"]
+
+    def require(self) -> "RunStore":
+        """This store, if a run was begun in it. Raises UserError otherwise."""
+        if self.recorded_settings() is None:
+            raise UserError(f"{self.url} is not a run directory (it has no run.yaml)")
+        return self
+
+    def finished(self, stage: str) -> set[int]:
+        """Numbers of the shards that a stage has committed."""
+        names = self.storage.names(DIRECTORIES[stage], ".parquet")
+        return {int(n.removeprefix("shard-").removesuffix(".parquet")) for n in names if n.startswith("shard-")}
+
+    def commit(self, stage: str, shard: int, rows: Sequence[Record], footer: dict[str, Any]) -> None:
+        """Writes a stage's shard with its footer: fingerprint, counts, tokens, cost, seconds."""
+        self.storage.write(shard_name(stage, shard), to_parquet(ROWS[stage], rows, footer))
+
+    def rows(self, record: type[R], stage: str, shard: int) -> list[R]:
+        """The rows of a committed shard. Raises FileNotFoundError."""
+        return from_table(record, self.table(stage, shard))
+
+    def table(self, stage: str, shard: int, columns: list[str] | None = None) -> pa.Table:
+        """A committed shard as a table. Raises FileNotFoundError."""
+        return pq.read_table(io.BytesIO(self.storage.read(shard_name(stage, shard))), columns=columns)
+
+    def footer(self, stage: str, shard: int) -> dict[str, Any]:
+        """What the shard's footer says."""
+        with self.storage.fs.open(self.storage.path(shard_name(stage, shard))) as file:
+            metadata = pq.read_metadata(file).metadata or {}
+        return dict(json.loads(metadata[_FOOTER]))
+
+    def parquet_paths(self, stage: str) -> list[str]:
+        """Full paths of a stage's committed shards, in order."""
+        return [self.storage.path(shard_name(stage, n)) for n in sorted(self.finished(stage))]
+
+    def empty(self, stage: str) -> pa.Table:
+        """A table of no rows under the stage's schema."""
+        return arrow_schema(ROWS[stage]).empty_table()

@@ -1,0 +1,214 @@
+"""The configuration of a run: what `job.yaml` may say, and which settings each stage depends on.
+
+Unknown keys are errors. Secrets never stand here: a model names the environment variable that holds its key.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from schemas.record import Record, content_id
+
+STAGES = ("caption", "teach", "replay")
+DIRECTORIES = {"caption": "captions", "teach": "trajectories", "replay": "verdicts"}
+"""Folder of a run that holds each stage's shards."""
+
+
+class Source(Record):
+    """Where questions and videos come from.
+
+    format: `jsonl` (question, choices, answer, clue_intervals, video) or `cgbench` (CG-Bench's JSON).
+    path: the annotation file; videos: the folder that video references are relative to; subtitles: folder of `.srt` files
+    named as the videos, or None. Paths are relative to the job file.
+    """
+
+    format: Literal["jsonl", "cgbench"] = "jsonl"
+    path: str
+    videos: str
+    subtitles: str | None = None
+
+
+class Price(Record):
+    """Dollars per million tokens. cached_input: for prompt tokens served from the provider's cache (default: input)."""
+
+    input: NonNegativeFloat
+    output: NonNegativeFloat
+    cached_input: NonNegativeFloat | None = None
+
+    def dollars(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+        """What a call costs; cached tokens are part of the prompt tokens."""
+        cached_price = self.input if self.cached_input is None else self.cached_input
+        fresh = prompt_tokens - cached_tokens
+        return (fresh * self.input + cached_tokens * cached_price + completion_tokens * self.output) / 1e6
+
+
+class Endpoint(Record):
+    """A model behind an OpenAI-compatible server (a provider, vLLM, SGLang).
+
+    api_key_env: name of the environment variable that holds the key (a local server may need none).
+    timeout_s: seconds for one call; retries: further tries of one call after a transient error.
+    concurrency: calls in flight per worker. price: None means that cost is unknown, and shown so.
+    """
+
+    backend: Literal["endpoint"] = "endpoint"
+    model: str
+    base_url: str
+    api_key_env: str = "OPENAI_API_KEY"
+    temperature: NonNegativeFloat | None = None
+    top_p: PositiveFloat | None = None
+    max_tokens: PositiveInt = 4096
+    timeout_s: PositiveFloat = 300.0
+    retries: int = Field(default=6, ge=0)
+    concurrency: PositiveInt = 64
+    price: Price | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret_in_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must start with http:// or https://")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                "must not carry a user, password or query: put the key into the variable api_key_env names"
+            )
+        return url
+
+
+class Local(Record):
+    """A vision-language model run by `transformers` in the worker: on the GPU where there is one, else on the CPU."""
+
+    backend: Literal["local"] = "local"
+    path: str
+    device: str = "auto"
+    dtype: str = "auto"
+    temperature: NonNegativeFloat = 0.0
+    max_tokens: PositiveInt = 512
+    max_batch_tokens: PositiveInt = 16384
+
+
+ChatModelConfig = Annotated[Endpoint | Local, Field(discriminator="backend")]
+
+
+class Captions(Record):
+    """min_width: least children per segment (LongVideo-R1: 4, and 3 for shorter benchmarks).
+
+    reuse_from: an earlier run whose finished captions are taken over where its caption settings are the same.
+    """
+
+    min_width: int = Field(default=4, ge=2, le=8)
+    reuse_from: str | None = None
+
+
+class Rollout(Record):
+    """max_turns: model turns allowed (None: as the protocol was published); max_invalid: invalid turns forgiven.
+
+    hints: `off`, or LongVideo-R1's ladder `after_wrong_answer` (it shows the teacher where the clue intervals lie).
+    """
+
+    max_turns: PositiveInt | None = None
+    max_invalid: int = Field(default=2, ge=0)
+    hints: Literal["off", "after_wrong_answer"] = "off"
+
+
+class Workers(Record):
+    """Size of each pool of Ray actors, and what one actor takes. Caption and teach workers mostly wait for models."""
+
+    caption: PositiveInt = 1
+    teach: PositiveInt = 1
+    replay: PositiveInt = 1
+    cpus: NonNegativeFloat = 0.5
+    replay_gpus: NonNegativeFloat = 0.0
+    local_model_gpus: NonNegativeFloat = 0.0
+    videos_per_shard: PositiveInt = 8
+    shards_in_flight: PositiveInt = 2
+
+
+class RunConfig(Record):
+    """A whole job. attempts: trajectories per question; may grow on a later run of the same directory."""
+
+    protocol: str = "videozoomer"
+    attempts: PositiveInt = 2
+    source: Source
+    captioner: ChatModelConfig | None = None
+    teacher: ChatModelConfig
+    verifier: Local | None = None
+    captions: Captions = Captions()
+    rollout: Rollout = Rollout()
+    workers: Workers = Workers()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_backend(cls, data: Any) -> Any:
+        """`backend` may be left out: a `base_url` makes it an endpoint, a `path` a local model."""
+        if isinstance(data, dict):
+            data = dict(data)
+            for role in ("captioner", "teacher"):
+                model = data.get(role)
+                if isinstance(model, dict) and "backend" not in model:
+                    data[role] = {"backend": "local" if "path" in model else "endpoint", **model}
+        return data
+
+    def relative_to(self, folder: Path) -> "RunConfig":
+        """The same job with its local paths made absolute against the job file's folder."""
+
+        def absolute(path: str | None) -> str | None:
+            return path if path is None or "://" in path else str((folder / path).resolve())
+
+        source = self.source.model_copy(
+            update={field: absolute(getattr(self.source, field)) for field in ("path", "videos", "subtitles")}
+        )
+        captions = self.captions.model_copy(update={"reuse_from": absolute(self.captions.reuse_from)})
+        return self.model_copy(update={"source": source, "captions": captions})
+
+
+_HOW_NOT_WHAT = {
+    "timeout_s",
+    "retries",
+    "concurrency",
+    "price",
+    "base_url",
+    "api_key_env",
+    "device",
+    "max_batch_tokens",
+}
+"""Settings that change how a model is reached or what it costs, but not what it says."""
+
+
+def _model_settings(role: str, model: Endpoint | Local | None) -> dict[str, Any]:
+    if model is None:
+        return {role: None}
+    return {f"{role}.{k}": v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
+
+
+def stage_settings(config: RunConfig, protocol_version: str) -> dict[str, dict[str, Any]]:
+    """For each stage the settings that its rows depend on, by dotted name. Later stages include the earlier ones'."""
+    caption: dict[str, Any] = {
+        "protocol": config.protocol,
+        "protocol_version": protocol_version,
+        "source.format": config.source.format,
+        "source.path": config.source.path,
+        "source.subtitles": config.source.subtitles,
+        "captions.min_width": config.captions.min_width,
+        **_model_settings("captioner", config.captioner),
+    }
+    teach = {
+        **caption,
+        **_model_settings("teacher", config.teacher),
+        **{f"rollout.{k}": v for k, v in config.rollout.model_dump().items()},
+    }
+    replay = {**teach, **_model_settings("verifier", config.verifier)}
+    return {"caption": caption, "teach": teach, "replay": replay}
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits that stand for a stage's settings."""
+    return content_id(settings, 16)
+
+
+def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`name: old -> new` for each setting that differs, sorted by name."""
+    names = sorted(old.keys() | new.keys())
+    return [f"{n}: {old.get(n)!r} -> {new.get(n)!r}" for n in names if old.get(n) != new.get(n)]
