@@ -1,0 +1,255 @@
+"""Pools of Ray actors that stream shards through the stages. The only room below `jobs` that knows Ray.
+
+Each stage has a pool; each actor holds its stage's models and takes whole shards. A shard enters a stage as soon as the
+stage before has committed it, so captioning, teaching and replay overlap. What is finished is known from files alone.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from pipeline.plan import Planned
+from pipeline.stages.items import Care
+from pipeline.store import RunStore
+from pipeline.worker import Assignment, Progress, ShardReport, Worker
+from schemas.config import STAGES, Local, RunConfig
+from schemas.errors import Fatal
+
+MAX_DEATHS = 25
+"""Deaths of workers on one shard after which the run stops: the machine is at fault, not an item."""
+
+
+class Watch:
+    """Remembers which items each shard has in flight, so that a worker's death can be blamed. Outlives the workers."""
+
+    def __init__(self) -> None:
+        self._in_flight: dict[tuple[str, int], set[str]] = defaultdict(set)
+
+    def begin(self, stage: str, shard: int, item: str) -> None:
+        self._in_flight[stage, shard].add(item)
+
+    def end(self, stage: str, shard: int, item: str) -> None:
+        self._in_flight[stage, shard].discard(item)
+
+    def take(self, stage: str, shard: int) -> set[str]:
+        """The items in flight, forgotten with this call."""
+        return self._in_flight.pop((stage, shard), set())
+
+
+class StageActor:
+    """A worker in a process of its own. Errors that stop the run come back as values, so that their type survives."""
+
+    def __init__(self, assignment: Assignment, watch: Any) -> None:
+        self._worker = Worker(assignment)
+        self._watch = watch
+        self._stage = assignment.stage
+
+    async def ready(self) -> None:
+        """Answers once the process is up."""
+
+    async def run(
+        self, shard: int, planned: list[Planned], suspects: frozenset[str], poison: frozenset[str]
+    ) -> ShardReport | Fatal:
+        care = Care(
+            suspects=suspects,
+            poison=poison,
+            begin=lambda item: _tell(self._watch.begin, self._stage, shard, item),
+            end=lambda item: _tell(self._watch.end, self._stage, shard, item),
+        )
+        try:
+            return await self._worker.run(shard, planned, care)
+        except Fatal as error:
+            return error
+
+    async def progress(self) -> Progress:
+        return self._worker.progress()
+
+
+def _tell(method: Any, stage: str, shard: int, item: str) -> None:
+    method.remote(stage, shard, item)
+
+
+@dataclass
+class Blame:
+    """What the deaths of workers on one shard have shown so far."""
+
+    deaths: int = 0
+    seen: set[str] = field(default_factory=set)
+    alone: set[str] = field(default_factory=set)
+    suspects: set[str] = field(default_factory=set)
+    poison: set[str] = field(default_factory=set)
+
+    def died_with(self, in_flight: set[str]) -> None:
+        """One more death. Alone in flight at two deaths is poison; in flight at two deaths, among others, is suspect."""
+        self.deaths += 1
+        if len(in_flight) == 1:
+            self.poison |= in_flight & self.alone
+            self.alone |= in_flight
+        self.suspects |= in_flight & self.seen
+        self.seen |= in_flight
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Progress of the whole run. done: committed shards by stage, of `total` shards; deaths: workers lost so far."""
+
+    total: int
+    done: dict[str, int]
+    workers: dict[str, Progress]
+    reports: tuple[ShardReport, ...]
+    deaths: int
+
+
+class Cluster:
+    """Drives the stages of one run over Ray's actors. Ray must be initialised."""
+
+    def __init__(
+        self, config: RunConfig, run_url: str, fingerprints: dict[str, str], shards: dict[int, list[Planned]]
+    ) -> None:
+        self._config = config
+        self._shards = shards
+        self._store = RunStore(run_url)
+        self._assignments = {s: Assignment(config, run_url, s, fingerprints[s]) for s in STAGES}
+        self._queues: dict[str, asyncio.Queue[int]] = {stage: asyncio.Queue() for stage in STAGES}
+        self._blame: dict[tuple[str, int], Blame] = defaultdict(Blame)
+        self._actors: dict[str, list[Any]] = {stage: [] for stage in STAGES}
+        self._done = {stage: self._store.finished(stage) & shards.keys() for stage in STAGES}
+        self._reports: list[ShardReport] = []
+        self._finished = asyncio.Event()
+
+    async def run(self, show: Callable[[Snapshot], None]) -> None:
+        """Until every shard has passed every stage. Raises Fatal as soon as a worker meets one; other work is kept."""
+        for shard in sorted(self._shards):
+            self._enqueue(shard)
+        self._check_finished()
+        watch = ray.remote(Watch).options(num_cpus=0, max_restarts=-1).remote()
+        tasks = [asyncio.ensure_future(self._show(show))]
+        for stage in STAGES:
+            if len(self._done[stage]) < len(self._shards):
+                tasks += [asyncio.ensure_future(slot) for slot in self._slots(stage, watch)]
+        finished = asyncio.ensure_future(self._finished.wait())
+        try:
+            await asyncio.wait([finished, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in [finished, *tasks]:
+                task.cancel()
+            await asyncio.gather(finished, *tasks, return_exceptions=True)
+            show(await self._snapshot(ask_workers=False))
+
+    def _enqueue(self, shard: int) -> None:
+        """Puts a shard before the first stage that has not committed it."""
+        for stage in STAGES:
+            if shard not in self._done[stage]:
+                self._queues[stage].put_nowait(shard)
+                return
+
+    def _check_finished(self) -> None:
+        if all(len(done) == len(self._shards) for done in self._done.values()):
+            self._finished.set()
+
+    def _slots(self, stage: str, watch: Any) -> list[Awaitable[None]]:
+        """The pool of a stage: per actor as many slots as shards it may have in flight."""
+        workers = self._config.workers
+        size = {"caption": workers.caption, "teach": workers.teach, "replay": workers.replay}[stage]
+        per_actor = workers.shards_in_flight if stage == "teach" else 1
+        slots = []
+        for _ in range(min(size, len(self._shards))):
+            actor = (
+                ray.remote(StageActor)
+                .options(
+                    num_cpus=workers.cpus,
+                    num_gpus=self._gpus(stage),
+                    max_restarts=-1,
+                    max_task_retries=0,
+                    max_concurrency=per_actor + 2,
+                )
+                .remote(self._assignments[stage], watch)
+            )
+            self._actors[stage].append(actor)
+            slots += [self._slot(stage, actor, watch) for _ in range(per_actor)]
+        return slots
+
+    def _gpus(self, stage: str) -> float:
+        config, workers = self._config, self._config.workers
+        if stage == "replay":
+            return workers.replay_gpus
+        uses = {"caption": (config.captioner,), "teach": (config.captioner, config.teacher)}[stage]
+        return workers.local_model_gpus if any(isinstance(model, Local) for model in uses) else 0.0
+
+    async def _slot(self, stage: str, actor: Any, watch: Any) -> None:
+        """Takes shards one after the other; an actor that dies is restarted by Ray, and its shard queued again."""
+        up = False
+        while True:
+            if not up:
+                await _alive(actor)
+                up = True
+            shard = await self._queues[stage].get()
+            blame = self._blame[stage, shard]
+            call = actor.run.remote(shard, self._shards[shard], frozenset(blame.suspects), frozenset(blame.poison))
+            try:
+                result = await call
+            except RayActorError as error:
+                blame.died_with(await watch.take.remote(stage, shard))
+                if blame.deaths >= MAX_DEATHS:
+                    raise Fatal(f"{stage}: {blame.deaths} workers died on shard {shard}; the last: {error}") from error
+                self._queues[stage].put_nowait(shard)
+                up = False
+                continue
+            except RayTaskError as error:
+                raise error.as_instanceof_cause() from None
+            if isinstance(result, Fatal):
+                raise result
+            self._reports.append(result)
+            self._done[stage].add(shard)
+            self._enqueue(shard)
+            self._check_finished()
+
+    async def _show(self, show: Callable[[Snapshot], None]) -> None:
+        while True:
+            show(await self._snapshot(ask_workers=True))
+            await asyncio.sleep(1.0)
+
+    async def _snapshot(self, ask_workers: bool) -> Snapshot:
+        workers: dict[str, Progress] = {}
+        for stage, actors in self._actors.items():
+            answers = [await _progress(actor) for actor in actors] if ask_workers else []
+            workers[stage] = Progress(
+                items=sum(p.items for p in answers),
+                sent=sum(p.sent for p in answers),
+                retried=sum(p.retried for p in answers),
+                reused=sum(p.reused for p in answers),
+            )
+        return Snapshot(
+            total=len(self._shards),
+            done={stage: len(done) for stage, done in self._done.items()},
+            workers=workers,
+            reports=tuple(self._reports),
+            deaths=sum(blame.deaths for blame in self._blame.values()),
+        )
+
+
+async def _alive(actor: Any) -> None:
+    """Waits until an actor's process is up, through restarts. Raises Fatal where it never comes up."""
+    for _ in range(MAX_DEATHS):
+        try:
+            await actor.ready.remote()
+            return
+        except RayActorError as error:
+            last = error
+            await asyncio.sleep(0.5)
+    raise Fatal(f"a worker process does not come up: {last}")
+
+
+async def _progress(actor: Any) -> Progress:
+    try:
+        return await asyncio.wait_for(actor.progress.remote(), timeout=2.0)
+    except (RayActorError, TimeoutError):
+        return Progress()

@@ -1,0 +1,225 @@
+"""The caption stage: one decoding pass over a video gives its overview and the frames of every segment to caption."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from pipeline.media.sandbox import SafeVideo, open_video
+from pipeline.models.chat import ChatModel, Pictures, Reply, with_pixels
+from pipeline.stages.items import Care, Work, walk
+from pipeline.stages.reuse import EarlierCaptions
+from pipeline.subtitles import load_subtitles
+from prompts.captioning import CAPTION_LEVELS, Cue, caption_messages, caption_width, parse_caption
+from prompts.protocol import Fault, ZoomProtocol
+from schemas.captions import CaptionNode, CaptionTree, Picture, Usage
+from schemas.config import Captions
+from schemas.errors import Failure, Rejected
+from schemas.timeline import LEVELS, SegmentPath, Segments, Timeline
+from schemas.video import FramePlan, PixelBudget, Video
+
+SPLIT_RULE = "duration*j/width**level"
+TRIES = 2
+"""How often a captioner is asked for one segment when its reply holds no caption."""
+
+_CHUNK = 16
+"""Pictures taken from the decoder at a time: few enough to keep captioning close behind decoding."""
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """A video to caption: the source's reference and where its file should be."""
+
+    video_id: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class _Segment:
+    path: SegmentPath
+    start_s: float
+    end_s: float
+    frames: range
+    plan: FramePlan
+
+
+def uniform(frames: range, count: int) -> tuple[int, ...]:
+    """`count` frame indices spread evenly over a range, both ends included; all of them where there are fewer."""
+    if len(frames) <= count:
+        return tuple(frames)
+    if count == 1:
+        return (frames[len(frames) // 2],)
+    return tuple(frames[round(i * (len(frames) - 1) / (count - 1))] for i in range(count))
+
+
+def segments_to_caption(timeline: Timeline, width: int) -> list[_Segment]:
+    """All segments of the three levels with the frames that LongVideo-R1 shows of each, top level first."""
+    tree = Segments(timeline.duration_s, width)
+    found = []
+    for level in range(1, LEVELS + 1):
+        rule = CAPTION_LEVELS[level]
+        for path in tree.paths(level):
+            frames = timeline.within(tree.span(path))
+            plan = FramePlan(budget=PixelBudget(max_side=rule.max_side), indices=uniform(frames, rule.frames))
+            found.append(_Segment(path, *tree.span(path), frames, plan))
+    return found
+
+
+class CaptionStage:
+    """Probes each video, takes its overview and, for a protocol that needs them, writes its captions.
+
+    limit: videos under way at once. Captions of an earlier run with equal settings are taken over (`captions.reuse_from`).
+    """
+
+    name = "caption"
+
+    def __init__(
+        self,
+        protocol: ZoomProtocol,
+        captioner: ChatModel | None,
+        settings: Captions,
+        subtitles: str | None,
+        fingerprint: str,
+        limit: int = 2,
+    ) -> None:
+        self._protocol = protocol
+        self._captioner = captioner
+        self._settings = settings
+        self._subtitles = subtitles
+        self._earlier = EarlierCaptions(settings.reuse_from, fingerprint) if settings.reuse_from else None
+        self._limit = limit
+
+    async def run(self, jobs: Sequence[VideoJob], care: Care) -> list[CaptionTree]:
+        """One row per video, in the jobs' order; a video that cannot be used becomes a failed row with its fault."""
+
+        work = Work(stage=self.name, name=lambda job: job.video_id, do=self._caption, failed=_failed, limit=self._limit)
+        return await walk(jobs, work, care)
+
+    async def _caption(self, job: VideoJob) -> CaptionTree:
+        opened = await asyncio.to_thread(open_video, job.uri, job.video_id)
+        try:
+            if self._earlier and (tree := await asyncio.to_thread(self._earlier.find, opened.video)):
+                return tree
+            return await self._captioned(opened)
+        finally:
+            await asyncio.to_thread(opened.close)
+
+    async def _captioned(self, opened: SafeVideo) -> CaptionTree:
+        video = opened.video
+        shown = self._protocol.overview_plan(video)
+        width, segments, cues = None, list[_Segment](), list[Cue]()
+        if self._protocol.uses_captions:
+            width = caption_width(video.duration_s, self._settings.min_width)
+            segments = segments_to_caption(opened.timeline, width)
+            cues = load_subtitles(self._subtitles, video.video_id)
+        plans = [segment.plan for segment in segments] + ([shown] if shown else [])
+        pictures, captioned = await self._one_pass(opened, plans, segments, cues)
+        nodes = tuple(node for node, _ in captioned)
+        tree = CaptionTree(
+            video_id=video.video_id,
+            status="ok",
+            video=video,
+            width=width,
+            split_rule=SPLIT_RULE if width else None,
+            nodes=nodes,
+            overview=tuple(pictures),
+            usage=sum((usage for _, usage in captioned), Usage()),
+            error=None,
+        )
+        return _refused_if_incomplete(tree)
+
+    async def _one_pass(
+        self, opened: SafeVideo, plans: Sequence[FramePlan], segments: Sequence[_Segment], cues: Sequence[Cue]
+    ) -> tuple[list[Picture], list[tuple[CaptionNode, Usage]]]:
+        """The overview's pictures and each segment's caption; a segment is captioned as soon as its last frame is there."""
+        wanted = [len(opened.indices(plan)) for plan in plans]
+        arrived: list[dict[int, Picture]] = [{} for _ in plans]
+        captioning: dict[int, asyncio.Task[tuple[CaptionNode, Usage]]] = {}
+        pictures = opened.sample(plans)
+        try:
+            while chunk := await asyncio.to_thread(_take, pictures):
+                for number, position, picture in chunk:
+                    arrived[number][position] = picture
+                    if number < len(segments) and len(arrived[number]) == wanted[number]:
+                        shown = [arrived[number][i] for i in range(wanted[number])]
+                        arrived[number] = {}
+                        node = self._node(opened.video, segments[number], shown, cues)
+                        captioning[number] = asyncio.ensure_future(node)
+            captioned = await asyncio.gather(*(captioning[n] for n in range(len(segments))))
+        except BaseException:
+            for task in captioning.values():
+                task.cancel()
+            await asyncio.gather(*captioning.values(), return_exceptions=True)
+            raise
+        overview = arrived[-1] if len(plans) > len(segments) else {}
+        return [overview[i] for i in range(len(overview))], captioned
+
+    async def _node(
+        self, video: Video, segment: _Segment, shown: Sequence[Picture], cues: Sequence[Cue]
+    ) -> tuple[CaptionNode, Usage]:
+        if self._captioner is None:
+            raise Rejected("no_captioner", f"{self._protocol.name} needs a captioner in the config")
+        frames = tuple(picture.frame for picture in shown)
+        messages = caption_messages(len(segment.path), frames, (segment.start_s, segment.end_s), cues)
+        chat = with_pixels(messages, Pictures(shown))
+        usage, caption, error, reply = Usage(), "", "", None
+        for sample in range(TRIES):
+            try:
+                reply = await self._captioner.complete(chat, sample=sample)
+            except Rejected as rejected:
+                error = f"{rejected.kind}: {rejected.message}"
+                break
+            usage += reply.usage
+            found = parse_caption(reply.text)
+            caption, error = ("", found.name) if isinstance(found, Fault) else (found, "")
+            if caption:
+                break
+        return _caption_node(segment, shown, self._captioner.name, reply, caption, error), usage
+
+
+def _caption_node(
+    segment: _Segment, shown: Sequence[Picture], model: str, reply: Reply | None, caption: str, error: str
+) -> CaptionNode:
+    return CaptionNode(
+        path=segment.path,
+        start_s=segment.start_s,
+        end_s=segment.end_s,
+        first_frame=segment.frames[0],
+        last_frame=segment.frames[-1],
+        caption=caption,
+        shown_indices=tuple(p.frame.index for p in shown),
+        shown_times_s=tuple(p.frame.time_s for p in shown),
+        width=shown[0].frame.width,
+        height=shown[0].frame.height,
+        model=model,
+        prompt_hash=reply.key if reply else "",
+        error=error,
+    )
+
+
+def _take(pictures: Iterator[tuple[int, int, Picture]]) -> list[tuple[int, int, Picture]]:
+    return list(islice(pictures, _CHUNK))
+
+
+def _refused_if_incomplete(tree: CaptionTree) -> CaptionTree:
+    """A tree without all of its top-level captions has no overview to show; a lower gap only closes that segment."""
+    gap = next((node for node in tree.nodes if node.error and len(node.path) == 1), None)
+    if gap is None:
+        return tree
+    message = f"{tree.video_id}: segment {gap.path} has no caption: {gap.error}"
+    failure = Failure(stage="caption", kind="caption_missing", message=message, attempts=TRIES)
+    return tree.model_copy(update={"status": "failed", "error": failure})
+
+
+def _failed(job: VideoJob, failure: Failure) -> CaptionTree:
+    return CaptionTree(
+        video_id=job.video_id,
+        status="failed",
+        video=None,
+        width=None,
+        split_rule=None,
+        nodes=(),
+        overview=(),
+        usage=Usage(),
+        error=failure,
+    )

@@ -1,0 +1,199 @@
+"""The checks of a verdict that need no model: pure functions over a trajectory and what was decoded again."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prompts.captioning import parse_qa
+from prompts.protocol import Setting, ZoomProtocol
+from schemas.captions import CaptionTree
+from schemas.timeline import Interval, length_s, overlap_s
+from schemas.trajectory import Action, Observation, Trajectory
+from schemas.video import Frame
+
+FrameLists = Mapping[str, Sequence[Frame]]
+"""Frames decoded again, by call id; "overview" for the overview."""
+
+
+def zooms(trajectory: Trajectory) -> list[Action]:
+    """The actions that were carried out on the video, in order: all but answers and refused ones."""
+    done = []
+    for turn in trajectory.turns:
+        refused = {o.call_id for o in turn.observations if o.kind == "error"}
+        done += [a for a in turn.actions if a.kind != "answer" and a.call_id not in refused]
+    return done
+
+
+def spans(actions: Sequence[Action]) -> list[Interval]:
+    """The seconds that located actions cover."""
+    return [(a.start_s, a.end_s) for a in actions if a.start_s is not None and a.end_s is not None]
+
+
+def well_formed(trajectory: Trajectory) -> bool:
+    """Whether every turn kept the protocol and the last one answers."""
+    return trajectory.status == "answered" and all(turn.error == "" for turn in trajectory.turns)
+
+
+def in_bounds(trajectory: Trajectory, protocol: ZoomProtocol, setting: Setting) -> bool:
+    """Whether every action, checked anew, lies in the video and within its budget."""
+    actions = [a for turn in trajectory.turns for a in turn.actions if a.kind != "answer"]
+    return all(protocol.check(action, setting) is None for action in actions)
+
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_SECONDS = r"\s*(?:s|sec|secs|second|seconds)\b"
+_SPAN_IN_TEXT = re.compile(
+    rf"\[\s*{_NUMBER}\s*(?:s\b)?\s*,\s*{_NUMBER}\s*(?:s\b)?\s*\]"
+    rf"|{_NUMBER}(?:{_SECONDS})?\s*(?:-|–|—|to|and|until)\s*{_NUMBER}{_SECONDS}",
+    re.IGNORECASE,
+)
+_ID_IN_TEXT = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
+
+
+def _named_spans(text: str) -> list[Interval]:
+    found = []
+    for match in _SPAN_IN_TEXT.finditer(text):
+        start, end = [float(g) for g in match.groups() if g is not None]
+        if start < end:
+            found.append((start, end))
+    return found
+
+
+def _agrees(think: str, action: Action) -> bool | None:
+    """Whether what a thought names is what was called; None where it names nothing of the kind."""
+    if action.segment:
+        named = [tuple(int(g) for g in match.groups() if g) for match in _ID_IN_TEXT.finditer(think)]
+        return action.segment in named if named else None
+    named_spans = _named_spans(think)
+    if not named_spans or action.start_s is None or action.end_s is None:
+        return None
+    return any(overlap_s([span], [(action.start_s, action.end_s)]) > 0 for span in named_spans)
+
+
+def consistent(trajectory: Trajectory) -> bool | None:
+    """Whether each thought that names a span or a segment names one that its action calls; None where none does.
+
+    A thought may name several (say, those already seen): one that the call meets is enough.
+    """
+    agreements = [
+        agreement
+        for turn in trajectory.turns
+        for action in turn.actions
+        if action.kind != "answer" and (agreement := _agrees(turn.think, action)) is not None
+    ]
+    return all(agreements) if agreements else None
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """What a trajectory's observations are compared with.
+
+    frames: decoded again by re-executing the actions; tree: the run's captions; reply_text: the stored reply of a call by
+    its key, None where it is no longer there.
+    """
+
+    protocol: ZoomProtocol
+    setting: Setting
+    frames: FrameLists
+    tree: CaptionTree
+    reply_text: Callable[[str], str | None]
+
+
+def mismatch(trajectory: Trajectory, recheck: Recheck) -> str:
+    """The first difference between the recorded observations and re-executing their actions; "" where all match."""
+    overview = trajectory.overview.frames if trajectory.overview else ()
+    if tuple(recheck.frames.get("overview", ())) != tuple(overview):
+        return f"overview: {_difference(overview, recheck.frames.get('overview', ()))}"
+    for turn in trajectory.turns:
+        actions = {action.call_id: action for action in turn.actions}
+        for observation in turn.observations:
+            difference = _observation_difference(observation, actions.get(observation.call_id), recheck)
+            if difference:
+                return f"{observation.call_id}: {difference}"
+        answered = {o.call_id for o in turn.observations}
+        if missing := [a.call_id for a in turn.actions if a.kind != "answer" and a.call_id not in answered]:
+            return f"{missing[0]}: no observation is recorded"
+    return ""
+
+
+def _observation_difference(observation: Observation, action: Action | None, recheck: Recheck) -> str:
+    if observation.kind == "error":
+        return _error_difference(observation, action, recheck)
+    if action is None:
+        return "no action has this call id"
+    if observation.kind == "caption":
+        return _caption_difference(observation, action, recheck.tree)
+    again = recheck.frames.get(observation.call_id, ())
+    if tuple(again) != observation.frames:
+        return _difference(observation.frames, again)
+    if observation.kind == "qa":
+        text = recheck.reply_text(observation.call_key)
+        if text is not None and parse_qa(text) != observation.text:
+            return "the answer differs from the stored reply"
+    return ""
+
+
+def _error_difference(observation: Observation, action: Action | None, recheck: Recheck) -> str:
+    if action is None or observation.call_key:
+        return ""
+    fault = recheck.protocol.check(action, recheck.setting)
+    if fault is None:
+        node = next((n for n in recheck.tree.nodes if n.path == action.segment), None)
+        return "" if node is not None and node.error else "the refused action is valid"
+    return "" if fault.message == observation.text else "the refusal differs"
+
+
+def _caption_difference(observation: Observation, action: Action, tree: CaptionTree) -> str:
+    node = next((n for n in tree.nodes if n.path == action.segment), None)
+    if node is None:
+        return f"segment {action.segment} has no caption"
+    same = node.caption == observation.text and (observation.start_s, observation.end_s) == (
+        node.shown_times_s[0],
+        node.shown_times_s[-1],
+    )
+    return "" if same else f"the caption of segment {action.segment} differs"
+
+
+def _difference(recorded: Sequence[Frame], again: Sequence[Frame]) -> str:
+    if len(recorded) != len(again):
+        return f"{len(recorded)} frames recorded, {len(again)} decoded"
+    number, old, new = next((i, a, b) for i, (a, b) in enumerate(zip(recorded, again, strict=True)) if a != b)
+    if old.hash != new.hash and (old.index, old.time_s) == (new.index, new.time_s):
+        return f"frame {number + 1} at {old.time_s:.3f} s: the picture differs"
+    return f"frame {number + 1}: recorded index {old.index} at {old.time_s:.3f} s, decoded {new.index} at {new.time_s:.3f} s"
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Union of zooms against union of clue intervals, in seconds; each in 0..1.
+
+    iou = intersection / union; recall = intersection / clues; precision = intersection / zooms. Each second counts once,
+    so revisiting a clue gains nothing (LongVideo-R1's published reward counts it twice).
+    """
+
+    iou: float
+    recall: float
+    precision: float
+
+
+def grounding(zoomed: Sequence[Interval], clues: Sequence[Interval]) -> Grounding | None:
+    """None without clue intervals. A clue of no length counts as met where a zoom contains it."""
+    if not clues:
+        return None
+    widened = [(start, max(end, start + 1e-3)) for start, end in clues]
+    shared, zoom_s, clue_s = overlap_s(zoomed, widened), length_s(zoomed), length_s(widened)
+    union = zoom_s + clue_s - shared
+    return Grounding(
+        iou=shared / union if union > 0 else 0.0,
+        recall=min(1.0, shared / clue_s),
+        precision=min(1.0, shared / zoom_s) if zoom_s > 0 else 0.0,
+    )
+
+
+def redundant(zoomed: Sequence[Interval]) -> int:
+    """How many zooms add less than a millisecond to what those before them covered."""
+    count = 0
+    for number, span in enumerate(zoomed):
+        before = length_s(zoomed[:number])
+        count += number > 0 and length_s(zoomed[: number + 1]) - before < 1e-3
+    return count

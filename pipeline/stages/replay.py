@@ -1,0 +1,202 @@
+"""The replay stage: every recorded action is carried out again on the real video, and a verifier weighs the evidence."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
+from pipeline.stages import checks
+from pipeline.stages.items import Care, Work, walk
+from pipeline.stages.videos import OpenVideos
+from prompts.judging import answers_match, choices_of, probe_messages
+from prompts.protocol import Setting, ZoomProtocol
+from schemas.captions import CaptionTree, Picture
+from schemas.errors import Failure
+from schemas.timeline import Segments
+from schemas.trajectory import Trajectory
+from schemas.verdict import Verdict
+from schemas.video import Frame, FramePlan, Video
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A video decoded again for its trajectories: pictures, and frames by (trajectory id, call id)."""
+
+    video: Video
+    pictures: Pictures
+    overview: tuple[Frame, ...]
+    verifier_overview: tuple[Frame, ...]
+    frames: Mapping[tuple[str, str], tuple[Frame, ...]]
+
+
+class ReplayStage:
+    """Gives each trajectory its verdict. scorer: None leaves the probabilities empty. limit: videos at once."""
+
+    name = "replay"
+
+    def __init__(
+        self, protocol: ZoomProtocol, scorer: Scorer | None, reply_text: Callable[[str], str | None], limit: int = 2
+    ) -> None:
+        self._protocol = protocol
+        self._scorer = scorer
+        self._reply_text = reply_text
+        self._limit = limit
+        self._scoring = asyncio.Lock()
+
+    async def run(
+        self, trajectories: Sequence[Trajectory], trees: Mapping[str, CaptionTree], care: Care
+    ) -> list[Verdict]:
+        """One verdict per trajectory, in their order. Frames of all attempts at a video come out of one pass."""
+        groups: dict[str, list[Trajectory]] = defaultdict(list)
+        for trajectory in trajectories:
+            groups[trajectory.video_id].append(trajectory)
+
+        async def video(video_id: str) -> list[Verdict]:
+            return await self._video(groups[video_id], trees[video_id])
+
+        def failed(video_id: str, failure: Failure) -> list[Verdict]:
+            return [_unjudged(t, failure if t.video else None) for t in groups[video_id]]
+
+        work = Work(stage=self.name, name=str, do=video, failed=failed, limit=self._limit)
+        verdicts = await walk([v for v in groups if v in trees], work, care)
+        by_id = {verdict.trajectory_id: verdict for group in verdicts for verdict in group}
+        return [by_id.get(t.trajectory_id) or _unjudged(t, None) for t in trajectories]
+
+    async def _video(self, trajectories: Sequence[Trajectory], tree: CaptionTree) -> list[Verdict]:
+        started = [t for t in trajectories if t.video is not None]
+        if not started:
+            return [_unjudged(t, None) for t in trajectories]
+        decoded = await self._decode(started, tree)
+        return [await self._judge(t, tree, decoded) if t.video else _unjudged(t, None) for t in trajectories]
+
+    async def _decode(self, trajectories: Sequence[Trajectory], tree: CaptionTree) -> Decoded:
+        first = trajectories[0]
+        assert first.video is not None
+        setting = self._setting(first.video, tree)
+        plans: dict[tuple[str, str], FramePlan] = {}
+        for trajectory in trajectories:
+            for action in checks.zooms(trajectory):
+                if self._protocol.check(action, setting) is None:
+                    plans[trajectory.trajectory_id, action.call_id] = self._protocol.zoom_plan(action, setting)
+        shown = self._protocol.overview_plan(first.video)
+        looks = [self._protocol.verifier_overview_plan(first.video), *([shown] if shown else [])]
+        async with OpenVideos() as videos:
+            video, lists = await videos.sample(first.video.uri, first.video_id, [*looks, *plans.values()])
+        frames = [tuple(picture.frame for picture in pictures) for pictures in lists]
+        everything: list[Picture] = [picture for pictures in lists for picture in pictures]
+        return Decoded(
+            video=video,
+            pictures=Pictures(everything),
+            overview=frames[1] if shown else (),
+            verifier_overview=frames[0],
+            frames=dict(zip(plans, frames[len(looks) :], strict=True)),
+        )
+
+    def _setting(self, video: Video, tree: CaptionTree) -> Setting:
+        return Setting(video, None if tree.width is None else Segments(video.duration_s, tree.width))
+
+    async def _judge(self, trajectory: Trajectory, tree: CaptionTree, decoded: Decoded) -> Verdict:
+        assert trajectory.video is not None
+        setting = self._setting(decoded.video, tree)
+        own = {call: frames for (owner, call), frames in decoded.frames.items() if owner == trajectory.trajectory_id}
+        difference = checks.mismatch(
+            trajectory,
+            checks.Recheck(
+                protocol=self._protocol,
+                setting=setting,
+                frames={**own, "overview": decoded.overview},
+                tree=tree,
+                reply_text=self._reply_text,
+            ),
+        )
+        findings: dict[str, Any] = {
+            "well_formed": checks.well_formed(trajectory),
+            "in_bounds": checks.in_bounds(trajectory, self._protocol, setting),
+            "consistent": checks.consistent(trajectory),
+            "observations_match": not difference,
+            "mismatch": difference or None,
+            "answer_correct": _answer_correct(trajectory),
+        }
+        findings |= await self._probabilities(trajectory, decoded, own)
+        return _unjudged(trajectory, None).model_copy(update=findings)
+
+    async def _probabilities(
+        self, trajectory: Trajectory, decoded: Decoded, own: Mapping[str, tuple[Frame, ...]]
+    ) -> dict[str, Any]:
+        """The verifier's probability of the reference: blind, by the overview, after each zoom, by the zooms alone."""
+        scorer, question = self._scorer, trajectory.question
+        if scorer is None or question.kind != "multiple_choice":
+            return {}
+        seen = [own[action.call_id] for action in checks.zooms(trajectory) if action.call_id in own]
+        overview = decoded.verifier_overview
+        growing = [probe_messages(question, overview, seen[:k]) for k in range(len(seen) + 1)]
+        apart = [probe_messages(question, (), ()), probe_messages(question, (), seen)]
+        probes = [
+            ChoiceQuestion(with_pixels(messages, decoded.pictures), choices_of(question))
+            for messages in [*growing, *apart]
+        ]
+        async with self._scoring:
+            read = scorer.tokens_read
+            scored = await asyncio.to_thread(scorer.choice_probabilities, probes)
+            read = scorer.tokens_read - read
+        gold = question.letters.index(question.answer_letter)
+        p = [probabilities[gold] for probabilities in scored]
+        steps = tuple(p[: len(growing)])
+        return {
+            "p_gold_blind": p[-2],
+            "p_gold_overview": steps[0],
+            "p_gold_evidence": steps[-1],
+            "p_gold_zooms_only": p[-1] if seen else None,
+            "p_gold_steps": steps,
+            "gain_per_step": tuple(b - a for a, b in zip(steps, steps[1:], strict=False)),
+            "evidence_gain": steps[-1] - steps[0],
+            "verifier": scorer.name,
+            "verifier_tokens": read,
+        }
+
+
+def _answer_correct(trajectory: Trajectory) -> bool | None:
+    if trajectory.final_answer is None:
+        return None
+    return answers_match(trajectory.final_answer, trajectory.question)
+
+
+def _unjudged(trajectory: Trajectory, failure: Failure | None) -> Verdict:
+    """A verdict with what can be said without the video: counts, and grounding of the recorded zooms."""
+    done = checks.zooms(trajectory)
+    zoomed = checks.spans(done)
+    ground = checks.grounding(zoomed, trajectory.question.clue_intervals) if trajectory.video else None
+    return Verdict(
+        trajectory_id=trajectory.trajectory_id,
+        question_id=trajectory.question_id,
+        video_id=trajectory.video_id,
+        attempt=trajectory.attempt,
+        protocol=trajectory.protocol,
+        status=trajectory.status,
+        hint_level=len(trajectory.hints) - 1,
+        well_formed=None,
+        in_bounds=None,
+        consistent=None,
+        observations_match=None,
+        mismatch=None,
+        answer_correct=None,
+        p_gold_blind=None,
+        p_gold_overview=None,
+        p_gold_evidence=None,
+        p_gold_zooms_only=None,
+        p_gold_steps=None,
+        gain_per_step=None,
+        evidence_gain=None,
+        grounding_iou=ground.iou if ground else None,
+        grounding_recall=ground.recall if ground else None,
+        grounding_precision=ground.precision if ground else None,
+        n_turns=len(trajectory.turns),
+        n_zooms=len(done),
+        n_frames=sum(len(o.frames) for turn in trajectory.turns for o in turn.observations),
+        redundant_zooms=checks.redundant(zoomed),
+        verifier=None,
+        verifier_tokens=0,
+        error=failure,
+    )

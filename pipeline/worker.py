@@ -1,0 +1,171 @@
+"""One worker of a stage: builds the stage's models once, then takes whole shards from file to file. Knows nothing of Ray."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pipeline.models.build import chat_model, scorer
+from pipeline.models.calls import CallStore
+from pipeline.models.chat import ChatModel
+from pipeline.models.endpoint import EndpointModel
+from pipeline.plan import Planned
+from pipeline.sources import video_uri
+from pipeline.stages.caption import CaptionStage, VideoJob
+from pipeline.stages.items import Care
+from pipeline.stages.replay import ReplayStage
+from pipeline.stages.rollout import Teaching
+from pipeline.stages.teach import TeachStage
+from pipeline.store import RunStore
+from prompts.protocols import protocol
+from schemas.captions import CaptionTree, Usage
+from schemas.config import RunConfig
+from schemas.errors import Fatal
+from schemas.record import Record
+from schemas.trajectory import Trajectory
+from schemas.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of a shard. statuses: rows by status; seconds: wall time."""
+
+    stage: str
+    shard: int
+    statuses: dict[str, int]
+    usage: Usage
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """Running totals of one worker: items done, calls sent, retried and found again."""
+
+    items: int = 0
+    sent: int = 0
+    retried: int = 0
+    reused: int = 0
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that a worker is told once. config: with absolute paths; fingerprint: of this stage's settings."""
+
+    config: RunConfig
+    run_url: str
+    stage: str
+    fingerprint: str
+
+
+@dataclass
+class Worker:
+    """Takes shards of one stage. Several may be under way at once in one event loop."""
+
+    assignment: Assignment
+    _models: dict[str, ChatModel] = field(default_factory=dict)
+    _stage: Any = None
+    _items: int = 0
+
+    def __post_init__(self) -> None:
+        self._store = RunStore(self.assignment.run_url)
+        self._calls = CallStore(self.assignment.run_url)
+        self._building = asyncio.Lock()
+
+    async def run(self, shard: int, planned: Sequence[Planned], care: Care) -> ShardReport:
+        """Works through a shard and commits it. Raises Fatal where the run cannot go on."""
+        began = time.monotonic()
+        if self._stage is None:
+            async with self._building:
+                self._stage = self._stage or await asyncio.to_thread(self._build)
+        rows = await self._rows(shard, planned, replace(care, end=self._counting(care)))
+        self._conserve(rows, planned)
+        report = _report(self.assignment.stage, shard, rows, time.monotonic() - began)
+        footer = {
+            "stage": self.assignment.stage,
+            "fingerprint": self.assignment.fingerprint,
+            "rows": len(rows),
+            "statuses": report.statuses,
+            "usage": report.usage.model_dump(),
+            "seconds": round(report.seconds, 3),
+        }
+        await asyncio.to_thread(self._store.commit, self.assignment.stage, shard, rows, footer)
+        return report
+
+    def progress(self) -> Progress:
+        """Totals since the worker began."""
+        endpoints = [m for m in self._models.values() if isinstance(m, EndpointModel)]
+        return Progress(
+            items=self._items,
+            sent=sum(m.n_sent for m in endpoints),
+            retried=sum(m.n_retried for m in endpoints),
+            reused=sum(m.n_reused for m in endpoints),
+        )
+
+    async def close(self) -> None:
+        for model in self._models.values():
+            if isinstance(model, EndpointModel):
+                await model.close()
+
+    def _counting(self, care: Care) -> Any:
+        def end(item: str) -> None:
+            self._items += 1
+            care.end(item)
+
+        return end
+
+    def _build(self) -> Any:
+        config, stage = self.assignment.config, self.assignment.stage
+        zoom = protocol(config.protocol)
+        if config.captioner is not None and stage in ("caption", "teach"):
+            self._models["captioner"] = chat_model(config.captioner, "captioner", self._calls)
+        captioner = self._models.get("captioner")
+        if stage == "caption":
+            return CaptionStage(zoom, captioner, config.captions, config.source.subtitles, self.assignment.fingerprint)
+        if stage == "teach":
+            teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls)
+            limit = getattr(config.teacher, "concurrency", 4)
+            return TeachStage(Teaching(zoom, teacher, captioner, config.rollout), limit)
+        return ReplayStage(zoom, scorer(config.verifier), self._reply_text)
+
+    def _reply_text(self, key: str) -> str | None:
+        response = self._calls.get(key)
+        return None if response is None else str(response["choices"][0]["message"]["content"])
+
+    async def _rows(self, shard: int, planned: Sequence[Planned], care: Care) -> Sequence[Record]:
+        stage, source = self.assignment.stage, self.assignment.config.source
+        if stage == "caption":
+            ids = dict.fromkeys(p.question.video_id for p in planned if p.error is None)
+            jobs = [VideoJob(video_id, video_uri(source, video_id)) for video_id in ids]
+            rows: Sequence[Record] = await self._stage.run(jobs, care)
+            return rows
+        trees = {t.video_id: t for t in await asyncio.to_thread(self._store.rows, CaptionTree, "caption", shard)}
+        if stage == "teach":
+            return list(await self._stage.run(planned, trees, care))
+        trajectories = await asyncio.to_thread(self._store.rows, Trajectory, "teach", shard)
+        return list(await self._stage.run(trajectories, trees, care))
+
+    def _conserve(self, rows: Sequence[Record], planned: Sequence[Planned]) -> None:
+        """Rows in = rows out, each once. Raises Fatal otherwise: a shard that lost a row is never committed."""
+        if self.assignment.stage == "caption":
+            expected = Counter(dict.fromkeys((p.question.video_id for p in planned if p.error is None), 1))
+            found = Counter(row.video_id for row in rows if isinstance(row, CaptionTree))
+        else:
+            expected = Counter(p.trajectory_id for p in planned)
+            found = Counter(row.trajectory_id for row in rows if isinstance(row, Trajectory | Verdict))
+        if expected != found:
+            off = sorted(((expected - found) + (found - expected)).keys())[:3]
+            raise Fatal(f"{self.assignment.stage}: planned {expected.total()} rows, got {found.total()}; such as {off}")
+
+
+def _report(stage: str, shard: int, rows: Sequence[Record], seconds: float) -> ShardReport:
+    statuses: Counter[str] = Counter()
+    usage = Usage()
+    for row in rows:
+        if isinstance(row, CaptionTree | Trajectory):
+            statuses[row.status] += 1
+            usage += row.usage
+        elif isinstance(row, Verdict):
+            statuses["failed" if row.error else "judged"] += 1
+    return ShardReport(stage, shard, dict(statuses), usage, seconds)
