@@ -36,6 +36,7 @@ class CaptionNode(Record):
     first_frame, last_frame: indices of its first and last frame. caption: without tags.
     shown_indices, shown_times_s: the frames that the captioner saw; width, height: their size in pixels.
     prompt_hash: of the exact request, which is also its key among the run's calls.
+    error: "", or why the captioner gave no caption for this segment (the caption is then empty).
     """
 
     path: tuple[int, ...]
@@ -50,6 +51,7 @@ class CaptionNode(Record):
     height: int
     model: str
     prompt_hash: str
+    error: str = ""
 
 
 class Picture(Record):

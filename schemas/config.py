@@ -161,7 +161,12 @@ class RunConfig(Record):
             update={field: absolute(getattr(self.source, field)) for field in ("path", "videos", "subtitles")}
         )
         captions = self.captions.model_copy(update={"reuse_from": absolute(self.captions.reuse_from)})
-        return self.model_copy(update={"source": source, "captions": captions})
+        models = {}
+        for role in ("captioner", "teacher", "verifier"):
+            model = getattr(self, role)
+            if isinstance(model, Local) and (folder / model.path).exists():  # else a name on the hub
+                models[role] = model.model_copy(update={"path": absolute(model.path)})
+        return self.model_copy(update={"source": source, "captions": captions, **models})
 
 
 _HOW_NOT_WHAT = {

@@ -38,8 +38,9 @@ def _wait(state: RetryCallState) -> float:
 class EndpointModel:
     """Calls one model; every reply is durable before it is parsed, and an identical request is never sent twice.
 
-    The request's key is the hash of all that is sent (images by their hash) with the model's name, sampling and sample
-    number. A 401, 403 or 404 is Fatal; another 4xx is this request's fault (Rejected); 408, 409, 425, 429, 5xx, timeouts, lost
+    A request's key is the hash of all that is sent (images by their hash), with the model's name, sampling and sample number.
+    It goes along as `Idempotency-Key`, so that a gateway that knows that header can recognise a repeated call.
+    A 401, 403 or 404 is Fatal; another 4xx is this request's fault (Rejected); 408, 409, 425, 429, 5xx, timeouts, lost
     connections and broken JSON are retried with jittered backoff or as `Retry-After` says. When the retries of a call are
     used up, it is Rejected if the server answered any other call meanwhile, and Fatal (an outage) if it answered none.
     """
@@ -53,20 +54,31 @@ class EndpointModel:
         self._role = role
         self._calls = calls
         self._slots = asyncio.Semaphore(config.concurrency)
+        self._under_way: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._answered_at = float("-inf")
         self._client: openai.AsyncOpenAI | None = None
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel.complete`."""
         request, key = await asyncio.to_thread(self._request, messages, sample, stop)
+        if key not in self._under_way:
+            task = asyncio.ensure_future(self._response(request, messages, key))
+            self._under_way[key] = task
+            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        response = await asyncio.shield(self._under_way[key])
+        return _reply(key, self.name, response, self._config.price)
+
+    async def _response(self, request: dict[str, Any], messages: Sequence[ChatMessage], key: str) -> dict[str, Any]:
+        """The stored response to a request, or a new one, made durable."""
         response = await asyncio.to_thread(self._calls.get, key)
-        if response is None:
-            async with self._slots:
-                response = await self._send(_with_images(request, messages))
-            await asyncio.to_thread(self._calls.put, key, self._role, request, response)
-        else:
+        if response is not None:
             self.n_reused += 1
-        return _reply(key, self.name, response, self._config.price, stop)
+            return response
+        async with self._slots:
+            body = await asyncio.to_thread(_with_images, request, messages)
+            response = await self._send(body, key)
+        await asyncio.to_thread(self._calls.put, key, self._role, request, response)
+        return response
 
     async def close(self) -> None:
         if self._client is not None:
@@ -85,7 +97,7 @@ class EndpointModel:
         request |= {name: value for name, value in optional.items() if value is not None}
         return request, content_id({"request": request, "sample": sample})
 
-    async def _send(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _send(self, body: dict[str, Any], key: str) -> dict[str, Any]:
         began = time.monotonic()
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._config.retries + 1),
@@ -97,7 +109,7 @@ class EndpointModel:
             async for attempt in retrying:
                 with attempt:
                     self.n_retried += attempt.retry_state.attempt_number > 1
-                    return await self._send_once(body)
+                    return await self._send_once(body, key)
         except Transient as error:
             tried = f"{error} (tried {self._config.retries + 1} times)"
             if self._answered_at > began:
@@ -107,10 +119,10 @@ class EndpointModel:
             ) from error
         raise AssertionError("unreachable: tenacity either returns or raises")
 
-    async def _send_once(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _send_once(self, body: dict[str, Any], key: str) -> dict[str, Any]:
         self.n_sent += 1
         try:
-            answer = await self._open().chat.completions.create(**body)
+            answer = await self._open().chat.completions.create(**body, extra_headers={"Idempotency-Key": key})
         except openai.APIStatusError as error:
             raise _by_status(error, self._role) from error
         except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
@@ -183,7 +195,7 @@ def _server_message(error: openai.APIStatusError) -> str:
     return str(body.get("message", ""))[:300]
 
 
-def _reply(key: str, model: str, response: dict[str, Any], price: Price | None, stop: Sequence[str]) -> Reply:
+def _reply(key: str, model: str, response: dict[str, Any], price: Price | None) -> Reply:
     """The reply in a raw response. Raises Rejected where the provider withheld it or sent no text at all."""
     choice = response["choices"][0]
     message = choice.get("message") or {}

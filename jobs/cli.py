@@ -1,0 +1,106 @@
+"""The command line. Each command lives in its own file and is imported when it is called, so that `--help` is quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from schemas.errors import Fatal, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Long videos with questions in, verified zoom-in chain-of-thought trajectories out.",
+)
+
+JobFile = Annotated[Path, typer.Argument(help="The job's YAML file (`zoomtrail init` prints one).")]
+RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or its URL.")]
+
+
+@app.command()
+def generate(
+    job: JobFile,
+    out: Annotated[
+        str | None, typer.Option(help="Run directory or URL; default: runs/NAME beside the job file.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of the source.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would call and cost; call nothing.")] = False,
+    address: Annotated[str, typer.Option(help="Ray cluster to use: `local`, `auto` or an address.")] = "local",
+) -> None:
+    """Plan a run and carry it out, or go on with it: the same command resumes."""
+    from jobs.generate import generate
+
+    generate(job, out, limit, dry_run, address)
+
+
+@app.command()
+def stats(
+    run: RunDirectory,
+    where: Annotated[
+        str | None, typer.Option(metavar="SQL", help="Look only at rows that meet this condition.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show the funnel from planned to kept, with the reason of every loss."""
+    from jobs.stats import stats
+
+    stats(run, where, as_json)
+
+
+@app.command()
+def cut(
+    run: RunDirectory,
+    name: Annotated[str, typer.Argument(help="Name of the cut: RUN/cuts/NAME.")],
+    preset: Annotated[str | None, typer.Option(help="A named condition; `default` where neither is given.")] = None,
+    where: Annotated[str | None, typer.Option(metavar="SQL", help="A condition over the columns of `stats`.")] = None,
+    kind: Annotated[
+        Literal["sft", "rl"], typer.Option("--for", help="Rows for supervised or for RL training.")
+    ] = "sft",
+    rows_per_file: Annotated[int, typer.Option(min=1)] = 10_000,
+) -> None:
+    """Write the rows that meet a condition as Parquet for a trainer. Calls no model."""
+    from jobs.cut import cut
+
+    cut(run, name, preset, where, kind, rows_per_file)
+
+
+@app.command()
+def init(
+    protocol: Annotated[str, typer.Option(help="How the model zooms.")] = "videozoomer",
+) -> None:
+    """Print a commented job file."""
+    from jobs.init import init
+
+    init(protocol)
+
+
+@app.command()
+def doctor(job: JobFile) -> None:
+    """Reach every model, video and path of a job, and say what is wrong and how to mend it."""
+    from jobs.doctor import doctor
+
+    doctor(job)
+
+
+def main() -> None:
+    """Exit status 0: done; 1: failed, the line says how to go on; 2: the user's mistake, in one line."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(_say(error, 2))
+    except Fatal as error:
+        sys.exit(_say(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped; the same command goes on from here", 1))
+
+
+def _say(message: object, status: int) -> int:
+    print(f"zoomtrail: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""`zoomtrail doctor`: reach every model, video and path of a job; say what is wrong and how to mend it."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from jobs.job_file import load_job
+from schemas.config import Endpoint, Local, RunConfig
+from schemas.errors import UserError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, whether it is well, and what was found or is to be done."""
+
+    what: str
+    well: bool
+    text: str
+
+
+def doctor(job: Path) -> None:
+    """Prints one line per check. Raises UserError where any found a fault."""
+    config = load_job(job).relative_to(job.resolve().parent)
+    console = Console(highlight=False)
+    faults = total = 0
+    for finding in _findings(config):
+        total += 1
+        faults += not finding.well
+        mark = "[green]ok   [/]" if finding.well else "[red]fault[/]"
+        console.print(mark, escape(f"{finding.what}: {finding.text}"), soft_wrap=True)
+    if faults:
+        raise UserError(f"{faults} of {total} checks found a fault")
+
+
+def _findings(config: RunConfig) -> Iterator[Finding]:
+    from jobs.generate import checked_protocol
+
+    try:
+        zoom = checked_protocol(config)
+        yield Finding("protocol", True, f"{zoom.name} version {zoom.version}")
+    except UserError as error:
+        yield Finding("protocol", False, str(error))
+    yield from _source(config)
+    for role in ("captioner", "teacher", "verifier"):
+        model = getattr(config, role)
+        if isinstance(model, Endpoint):
+            yield _endpoint(role, model)
+        elif isinstance(model, Local):
+            yield _local(role, model)
+    if config.captions.reuse_from:
+        yield _reuse(config.captions.reuse_from)
+
+
+def _source(config: RunConfig) -> Iterator[Finding]:
+    from pipeline.sources import BadRow, load_questions
+
+    video_ids: dict[str, None] = {}
+    count = 0
+    try:
+        for item in load_questions(config.source):
+            count += 1
+            if isinstance(item, BadRow):
+                yield Finding("question", False, f"{item.message}; its attempts would be failed rows")
+            else:
+                video_ids[item.video_id] = None
+    except UserError as error:
+        yield Finding("source", False, str(error))
+        return
+    yield Finding("source", count > 0, f"{count} questions on {len(video_ids)} videos")
+    for video_id in video_ids:
+        yield _video(config, video_id)
+
+
+def _video(config: RunConfig, video_id: str) -> Finding:
+    from pipeline.media.errors import VideoError
+    from pipeline.media.sandbox import open_video
+    from pipeline.sources import video_uri
+
+    try:
+        with open_video(video_uri(config.source, video_id), video_id) as opened:
+            video = opened.video
+    except VideoError as error:
+        return Finding("video", False, f"{error.message}; its attempts would be failed rows")
+    size = f"{video.width}x{video.height}, {video.duration_s:.1f} s, {video.n_frames} frames, {video.codec}"
+    return Finding("video", True, f"{video_id}: {size}")
+
+
+def _endpoint(role: str, model: Endpoint) -> Finding:
+    """Asks the endpoint for one short reply, so that address, key and model name are all tried."""
+    import openai
+
+    key = os.environ.get(model.api_key_env)
+    client = openai.OpenAI(base_url=model.base_url, api_key=key or "none", timeout=30.0, max_retries=0)
+    headers = {"Idempotency-Key": f"doctor-{role}"}
+    question = [{"role": "user", "content": "Say yes."}]
+    try:
+        client.chat.completions.create(
+            model=model.model,
+            messages=question,
+            max_tokens=16,
+            extra_headers=headers,  # type: ignore[arg-type]
+        )
+    except openai.APIStatusError as error:
+        hint = f"the variable {model.api_key_env} is {'set' if key else 'not set'}"
+        return Finding(role, False, f"{model.base_url} answers HTTP {error.status_code} for {model.model!r} ({hint})")
+    except openai.APIError as error:
+        return Finding(
+            role, False, f"{model.base_url} cannot be reached ({type(error).__name__}); check {role}.base_url"
+        )
+    return Finding(role, True, f"{model.model} answers at {model.base_url}")
+
+
+def _local(role: str, model: Local) -> Finding:
+    from transformers import AutoConfig
+
+    try:
+        kind = AutoConfig.from_pretrained(model.path).model_type
+    except (OSError, ValueError) as error:
+        return Finding(
+            role, False, f"{model.path} is no model folder ({str(error).splitlines()[0]}); check {role}.path"
+        )
+    return Finding(role, True, f"{model.path} is a {kind} model")
+
+
+def _reuse(run: str) -> Finding:
+    from pipeline.store import RunStore
+
+    try:
+        shards = len(RunStore(run).require().finished("caption"))
+    except UserError as error:
+        return Finding("captions.reuse_from", False, str(error))
+    return Finding("captions.reuse_from", True, f"{shards} captioned shards in {run}")

@@ -1,0 +1,113 @@
+"""`zoomtrail generate`: plan a run, carry it out over Ray, resume it."""
+
+import asyncio
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jobs.job_file import load_job
+from jobs.progress import RunProgress
+from pipeline.plan import Plan, Planned
+from pipeline.sources import load_questions
+from pipeline.store import RunStore
+from prompts.protocols import protocol
+from schemas.config import STAGES, Local, RunConfig, fingerprint, stage_settings
+from schemas.errors import Fatal, UserError
+
+console = Console(stderr=True, highlight=False)
+
+
+def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, address: str) -> None:
+    """Carries out what is missing of a run. Raises UserError for the user's mistakes, Fatal where the run cannot go on."""
+    written = load_job(job)
+    config = written.relative_to(job.resolve().parent)
+    settings = stage_settings(written, checked_protocol(config).version)
+    url = out or str(job.resolve().parent / "runs" / job.stem)
+    if dry_run:
+        from jobs.estimate import print_estimate
+
+        print_estimate(config, limit)
+        return
+    if config.captions.reuse_from:
+        from pipeline.stages.reuse import require_same_captions
+
+        require_same_captions(config.captions.reuse_from, settings["caption"])
+    store = RunStore(url)
+    store.open_for(written, settings)
+    shards = _planned(store, config, limit)
+    missing = {stage: len(shards.keys() - store.finished(stage)) for stage in STAGES}
+    attempts = sum(map(len, shards.values()))
+    if not any(missing.values()):
+        print(f"nothing to do: all {attempts} attempts in {len(shards)} shards of {url} are finished")
+        return
+    fingerprints = {stage: fingerprint(settings[stage]) for stage in STAGES}
+    _drive(config, url, fingerprints, shards, address)
+    print(f"done: {attempts} attempts in {len(shards)} shards of {url}; see `zoomtrail stats {url}`")
+
+
+def checked_protocol(config: RunConfig) -> Any:
+    """The protocol of a config. Raises UserError where it does not exist or the config lacks what it needs."""
+    try:
+        zoom = protocol(config.protocol)
+    except KeyError as error:
+        raise UserError(f"protocol: {error.args[0]}") from error
+    if zoom.uses_captions and config.captioner is None:
+        raise UserError(f"captioner: {config.protocol} walks a caption tree, so the job must name a captioner")
+    if config.rollout.hints != "off" and not zoom.has_hints:
+        raise UserError(f"rollout.hints: {config.protocol} has no hints; set it to off")
+    for role in ("captioner", "teacher", "verifier"):
+        model = getattr(config, role)
+        if isinstance(model, Local) and model.path[0] in "./" and not Path(model.path).exists():
+            raise UserError(f"{role}.path: there is no model folder {model.path}")
+    return zoom
+
+
+def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int, list[Planned]]:
+    """The plan's shards after appending what the source has and the plan has not."""
+    plan = Plan(store)
+    items = islice(load_questions(config.source), limit)
+    extension = plan.extend(items, config.attempts, config.workers.videos_per_shard)
+    if extension.duplicates:
+        console.print(f"{extension.duplicates} source rows repeat an earlier one word for word and are planned once")
+    if not plan.rows:
+        raise UserError(f"source.path: {config.source.path} holds no questions")
+    return plan.shards()
+
+
+def _drive(
+    config: RunConfig, url: str, fingerprints: dict[str, str], shards: dict[int, list[Planned]], address: str
+) -> None:
+    import ray
+
+    from pipeline.cluster import Cluster
+
+    _start_ray(config, address)
+    try:
+        with RunProgress(console, len(shards)) as progress:
+            cluster = Cluster(config, url, fingerprints, shards)
+            asyncio.run(cluster.run(progress.show))
+    finally:
+        ray.shutdown()
+
+
+def _start_ray(config: RunConfig, address: str) -> None:
+    """Connects to a cluster, or starts one of this machine that has room for every pool. Raises UserError or Fatal."""
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    workers = config.workers
+    wanted = (workers.caption + workers.teach + workers.replay) * workers.cpus
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    try:
+        if address == "local":
+            cpus = max(os.cpu_count() or 1, int(wanted + 0.999))
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        raise UserError(f"--address {address}: no Ray cluster answers there") from error
+    except RuntimeError as error:
+        raise Fatal(f"Ray does not start: {error}") from error
