@@ -1,0 +1,217 @@
+"""A vision-language model run by transformers in this process: it scores choices, and it answers chats."""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.models.chat import ChatMessage, ChoiceQuestion, Reply
+from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, extended, picture_shapes
+from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
+from pipeline.models.scoring import Tokens, by_head, log_likelihoods, softmax, token_batches
+from schemas.captions import Usage
+from schemas.errors import Rejected
+from schemas.record import content_id
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One sequence to prefill. tails: choice -> tokens, see `by_head`; their common head ends the sequence."""
+
+    probe: int
+    tensors: Tensors
+    tails: dict[int, Tokens]
+
+    @property
+    def n_tokens(self) -> int:
+        return self.tensors["input_ids"].shape[1]
+
+    @property
+    def scored(self) -> range:
+        """The positions whose logits predict a tail's tokens: the sequence's last ones, one per token of a tail."""
+        return range(self.n_tokens - len(next(iter(self.tails.values()))), self.n_tokens)
+
+
+class LocalModel:
+    """Scores choices (`Scorer`) and answers chats (`ChatModel`) with one model in memory, one request at a time.
+
+    In float32 a probe's probabilities are the same in any batch (to 1e-5); in bfloat16 they differ by its rounding.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_batch_tokens: int = 16384,
+        *,
+        temperature: float = 0.0,
+        max_new_tokens: int = 512,
+        per_token: bool = False,
+    ) -> None:
+        """path: a folder as save_pretrained writes it, or a hub name. device: `auto` (cuda where there is one, else
+        cpu) or torch's name; dtype: `auto` (bfloat16 on cuda, else float32) or torch's name. max_batch_tokens: tokens
+        prefilled at once, padding included. temperature: 0 is greedy. per_token: choices are compared by their mean
+        log-probability per token instead of the sum.
+
+        Raises UserError where the model cannot be loaded or is of no use here.
+        """
+        self.name = Path(path).resolve().name if Path(path).is_dir() else path
+        self.tokens_read = 0
+        self._device = torch_device(device)
+        self._model, processor = load(path, self._device, torch_dtype(dtype, self._device))
+        self._weights = weights_hash(path, self._model)
+        self._end_tokens = self._model.generation_config.eos_token_id
+        self._pad_token = self._model.generation_config.pad_token_id
+        self._encoder = ChatEncoder(processor)
+        self._max_batch_tokens = max_batch_tokens
+        self._temperature = temperature
+        self._max_new_tokens = max_new_tokens
+        self._per_token = per_token
+        self._lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-model")
+
+    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+        """See `Scorer`. A choice's likelihood is that of its tokens as the assistant's text, without an end of turn.
+
+        Raises Rejected where a probe can never be scored: see `ChatEncoder`; too long; too large for the memory.
+        """
+        likelihoods = [[0.0] * len(probe.choices) for probe in probes]
+        batches = token_batches(
+            self._rows(probes),
+            length=lambda row: row.n_tokens,
+            alike=lambda row: picture_shapes(row.tensors),
+            budget=lambda: self._max_batch_tokens,
+        )
+        for batch in batches:
+            for row, scores in zip(batch, self._scored(batch), strict=True):
+                for choice, value in scores.items():
+                    likelihoods[row.probe][choice] = value
+        return [softmax(values) for values in likelihoods]
+
+    async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
+        """See `ChatModel`. A stop string ends the text and stays in it. Equal requests get equal replies.
+
+        Raises Rejected where the chat cannot be rendered (see `ChatEncoder.prompt`) or is too long.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._worker, self._reply, tuple(messages), sample, tuple(stop))
+
+    def _rows(self, probes: Sequence[ChoiceQuestion]) -> Iterator[_Row]:
+        """The sequences to prefill, those of like size side by side; pictures are decoded as the rows are taken."""
+        for index in sorted(range(len(probes)), key=lambda i: _size(probes[i].messages)):
+            prompt, choices = self._prompt(probes[index].messages), probes[index].choices
+            try:
+                dropped, tails = self._encoder.tails(prompt, choices)
+            except ValueError as error:
+                raise Rejected("bad_prompt", str(error)) from error
+            for group in by_head(tails):
+                head = next(iter(group.values()))[:-1]
+                yield _Row(index, extended(prompt.tensors, dropped, head), group)
+
+    def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
+        try:
+            prompt = self._encoder.prompt(messages)
+        except ValueError as error:
+            raise Rejected("bad_prompt", str(error)) from error
+        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if limit is not None and prompt.n_tokens > limit:
+            raise Rejected("prompt_too_long", f"{prompt.n_tokens} tokens, and {self.name} reads {limit} at most")
+        return prompt
+
+    def _scored(self, batch: Sequence[_Row]) -> list[dict[int, float]]:
+        """For each row its tails' log-likelihoods. Out of memory: in halves, and in smaller batches from now on."""
+        try:
+            return self._prefilled(batch)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise Rejected("out_of_memory", f"a probe of {batch[0].n_tokens} tokens: {error}") from error
+        torch.cuda.empty_cache()
+        self._max_batch_tokens = len(batch) * max(row.n_tokens for row in batch) // 2
+        half = len(batch) // 2
+        return self._scored(batch[:half]) + self._scored(batch[half:])
+
+    def _prefilled(self, batch: Sequence[_Row]) -> list[dict[int, float]]:
+        """One forward pass, with logits at those positions alone that some row needs."""
+        inputs = collated([row.tensors for row in batch], self._pad_token)
+        positions = sorted({position for row in batch for position in row.scored})
+        kept = torch.tensor(positions, device=self._device)
+        with self._lock, torch.inference_mode():
+            logits = self._model(**self._on_device(inputs), use_cache=False, logits_to_keep=kept).logits
+        self.tokens_read += sum(row.n_tokens for row in batch)
+        column = {position: i for i, position in enumerate(positions)}
+        return [
+            log_likelihoods(logits[i, [column[p] for p in row.scored]], row.tails, self._per_token)
+            for i, row in enumerate(batch)
+        ]
+
+    def _reply(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> Reply:
+        key = content_id({"request": self._request(messages, stop), "sample": sample})
+        prompt = self._prompt(messages)
+        tokens = self._generated(prompt, stop, seed=int(key[:15], 16))
+        text, stopped = cut_after_stop(self._encoder.text(tokens), stop)
+        ended = stopped or int(tokens[-1]) in self._end_tokens
+        return Reply(
+            key=key,
+            model=self.name,
+            text=text,
+            reasoning="",
+            finish_reason="stop" if ended else "length",
+            usage=Usage(calls=1, prompt_tokens=prompt.n_tokens, completion_tokens=len(tokens), cost_usd=0.0),
+        )
+
+    def _request(self, messages: Sequence[ChatMessage], stop: Sequence[str]) -> dict[str, Any]:
+        """All that a reply follows from, each picture standing as its hash."""
+        return {
+            "model": self.name,
+            "weights": self._weights,
+            "messages": [{"role": m.role, "content": [_part(part) for part in m.parts]} for m in messages],
+            "temperature": self._temperature,
+            "max_tokens": self._max_new_tokens,
+            "dtype": str(self._model.dtype),
+            "stop": list(stop),
+        }
+
+    def _generated(self, prompt: Prompt, stop: Sequence[str], seed: int) -> torch.Tensor:
+        """The new tokens, shape (n,), on the CPU."""
+        sampling: dict[str, Any] = {"do_sample": False}
+        if self._temperature > 0:
+            sampling = {"do_sample": True, "temperature": self._temperature, "top_k": 0, "top_p": 1.0}
+        gpus = [self._device] if self._device.type == "cuda" else []
+        with self._lock, torch.inference_mode(), torch.random.fork_rng(devices=gpus):
+            torch.manual_seed(seed)
+            output = self._model.generate(
+                **self._on_device(prompt.tensors),
+                **sampling,
+                max_new_tokens=self._max_new_tokens,
+                stop_strings=list(stop) or None,
+                tokenizer=self._encoder.tokenizer,
+            )
+        new: torch.Tensor = output[0, prompt.n_tokens :].cpu()
+        return new
+
+    def _on_device(self, tensors: Tensors) -> Tensors:
+        dtype = self._model.dtype
+        return {k: v.to(self._device, dtype if v.is_floating_point() else None) for k, v in tensors.items()}
+
+
+def cut_after_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text up to the end of the stop string that ends first, that string included; and whether there is one."""
+    ends = [text.index(s) + len(s) for s in stop if s in text]
+    return (text[: min(ends)], True) if ends else (text, False)
+
+
+def _size(messages: Sequence[ChatMessage]) -> tuple[int, int]:
+    """Sorts chats so that those of like cost are neighbours: pictures first, then characters."""
+    parts = [part for message in messages for part in message.parts]
+    return sum(isinstance(part, bytes) for part in parts), sum(len(part) for part in parts if isinstance(part, str))
+
+
+def _part(part: str | bytes) -> str | dict[str, str]:
+    return part if isinstance(part, str) else {"image": hashlib.sha256(part).hexdigest()}

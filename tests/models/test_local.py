@@ -1,0 +1,241 @@
+import asyncio
+import math
+import re
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.models.chat import ChoiceQuestion, Reply
+from pipeline.models.local import LocalModel, cut_after_stop
+from schemas.errors import Rejected, UserError
+from tests.models.chats import LETTERS, QUESTION, chat, jpeg, probe
+
+WORDS = ("red", "a green one", "The answer is blue", "none of these")
+
+
+def one(model: LocalModel, question: ChoiceQuestion) -> tuple[float, ...]:
+    return model.choice_probabilities([question])[0]
+
+
+def by_hand(model: LocalModel, pictures: list[bytes], choices: tuple[str, ...]) -> list[float]:
+    """Each choice by a forward pass of its own over prompt and choice, tokenised and expanded by the processor."""
+    processor, network = model._encoder._processor, model._model
+    text = model._encoder.prompt(chat(pictures)).text
+    lead = " " if text.endswith("Assistant:") else ""
+    opened = [[Image.open(BytesIO(p)) for p in pictures]] if pictures else None
+    n_prompt = processor(text=[text], images=opened, return_tensors="pt")["input_ids"].shape[1]
+    sums = []
+    for choice in choices:
+        inputs = processor(text=[text + lead + choice], images=opened, return_tensors="pt")
+        with torch.no_grad():
+            log_probs = network(**inputs).logits[0].log_softmax(-1)
+        ids = inputs["input_ids"][0]
+        sums.append(sum(float(log_probs[i - 1, ids[i]]) for i in range(n_prompt, len(ids))))
+    weights = [math.exp(s - max(sums)) for s in sums]
+    return [w / sum(weights) for w in weights]
+
+
+@pytest.mark.parametrize("choices", [LETTERS, WORDS, ("A", "The answer is B", "red", "red and blue")])
+@pytest.mark.parametrize("n_pictures", [0, 1, 3])
+def test_probabilities_equal_a_forward_pass_per_choice(
+    model: LocalModel, n_pictures: int, choices: tuple[str, ...]
+) -> None:
+    pictures = [jpeg(i) for i in range(n_pictures)]
+    result = one(model, probe(pictures, choices=choices))
+    assert sum(result) == pytest.approx(1.0)
+    assert result == pytest.approx(by_hand(model, pictures, choices), abs=1e-5)
+    assert result == one(model, probe(pictures, choices=choices))
+
+
+def mixed_probes() -> list[ChoiceQuestion]:
+    sizes = [(64, 48), (96, 32), (40, 40)]
+    return [
+        probe([]),
+        probe([], "A longer question without any picture at all? A. red B. blue", ("A", "B")),
+        *(
+            probe([jpeg(n * 10 + i, *sizes[(n + i) % 3]) for i in range(n)], QUESTION * (n % 3 + 1))
+            for n in range(1, 5)
+        ),
+        *(probe([jpeg(n), jpeg(n + 1)], "What colour? " * n, WORDS) for n in range(1, 5)),
+    ]
+
+
+def test_a_batch_gives_what_each_probe_gives_alone(model: LocalModel) -> None:
+    together = model.choice_probabilities(mixed_probes())
+    for question, result in zip(mixed_probes(), together, strict=True):
+        assert result == pytest.approx(one(model, question), abs=1e-5)
+
+
+def test_batches_stay_within_the_token_budget_and_count_their_tokens(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, int]] = []
+    forward = model._model.forward
+
+    def watched(**inputs: torch.Tensor) -> Any:
+        sizes.append((int(inputs["attention_mask"].sum()), inputs["input_ids"].numel()))
+        return forward(**inputs)
+
+    before = model.tokens_read
+    monkeypatch.setattr(model, "_max_batch_tokens", 200)
+    monkeypatch.setattr(model._model, "forward", watched)
+    model.choice_probabilities(mixed_probes())
+    assert len(sizes) > 3
+    assert max(padded for _, padded in sizes) <= 200
+    assert any(padded > real for real, padded in sizes)
+    assert model.tokens_read - before == sum(real for real, _ in sizes)
+
+
+def test_out_of_memory_halves_the_batch(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = model.choice_probabilities(mixed_probes())
+    forward = model._model.forward
+
+    def small_memory(**inputs: torch.Tensor) -> Any:
+        if len(inputs["input_ids"]) > 1:
+            raise torch.cuda.OutOfMemoryError("full")
+        return forward(**inputs)
+
+    monkeypatch.setattr(model, "_max_batch_tokens", model._max_batch_tokens)
+    monkeypatch.setattr(model._model, "forward", small_memory)
+    for result, right in zip(model.choice_probabilities(mixed_probes()), expected, strict=True):
+        assert result == pytest.approx(right, abs=1e-5)
+
+
+def test_a_probe_too_large_for_the_memory_is_rejected(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(**inputs: torch.Tensor) -> Any:
+        raise torch.cuda.OutOfMemoryError("full")
+
+    monkeypatch.setattr(model._model, "forward", no_memory)
+    with pytest.raises(Rejected, match="a probe of"):
+        one(model, probe([]))
+
+
+def test_pictures_and_their_order_matter(model: LocalModel) -> None:
+    results = [one(model, probe([jpeg(a), jpeg(b)])) for a, b in [(1, 2), (2, 1), (1, 3)]]
+    for i, j in [(0, 1), (0, 2), (1, 2)]:
+        assert max(abs(a - b) for a, b in zip(results[i], results[j], strict=True)) > 1e-3
+
+
+def test_a_probability_moves_with_its_choice(model: LocalModel) -> None:
+    for choices in (LETTERS, WORDS):
+        forth = one(model, probe([jpeg(1)], choices=choices))
+        back = one(model, probe([jpeg(1)], choices=choices[::-1]))
+        assert forth == pytest.approx(back[::-1], abs=1e-6)
+
+
+def test_single_token_letters_cost_one_prefill(model: LocalModel) -> None:
+    before = model.tokens_read
+    one(model, probe([jpeg(1)]))
+    assert model.tokens_read - before == model._encoder.prompt(chat([jpeg(1)])).n_tokens
+
+
+def test_per_token_compares_means(model_path: Path) -> None:
+    summed, mean = LocalModel(str(model_path), device="cpu"), LocalModel(str(model_path), device="cpu", per_token=True)
+    question = probe([jpeg(1)], choices=("red", "The answer is blue"))
+    assert one(mean, question)[1] > one(summed, question)[1]
+
+
+def test_a_bad_prompt_is_rejected(model: LocalModel) -> None:
+    with pytest.raises(Rejected, match="cannot be decoded") as caught:
+        one(model, probe([b"no jpeg"]))
+    assert caught.value.kind == "bad_prompt"
+
+
+def test_a_prompt_longer_than_the_model_reads_is_rejected(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model._model.config.get_text_config(), "max_position_embeddings", 20)
+    with pytest.raises(Rejected, match="reads 20 at most"):
+        one(model, probe([]))
+
+
+def test_equal_requests_get_equal_replies(model_path: Path) -> None:
+    warm = LocalModel(str(model_path), device="cpu", temperature=1.0, max_new_tokens=12)
+
+    async def replies() -> list[Reply]:
+        messages = chat([jpeg(1), jpeg(2)])
+        return await asyncio.gather(*(warm.complete(messages, sample=sample) for sample in (0, 0, 1)))
+
+    state = torch.get_rng_state()
+    first, again, other = asyncio.run(replies())
+    assert torch.equal(state, torch.get_rng_state())
+    assert first == again
+    assert first.key != other.key
+    assert first.text != other.text
+    assert first.model == model_path.name
+
+
+def test_greedy_replies_do_not_depend_on_what_came_before(model: LocalModel) -> None:
+    """Qwen keeps position offsets in the model between calls."""
+    first = asyncio.run(model.complete(chat([jpeg(1), jpeg(2)])))
+    model.choice_probabilities(mixed_probes())
+    asyncio.run(model.complete(chat([])))
+    assert asyncio.run(model.complete(chat([jpeg(1), jpeg(2)]))) == first
+    assert first.usage.calls == 1
+    assert first.usage.cost_usd == 0.0
+    assert first.usage.prompt_tokens == model._encoder.prompt(chat([jpeg(1), jpeg(2)])).n_tokens
+    assert (first.finish_reason, first.usage.completion_tokens) == ("length", 12) or first.finish_reason == "stop"
+
+
+def test_key_tells_pictures_and_stops_apart(model: LocalModel) -> None:
+    requests = [(chat([jpeg(1)]), ()), (chat([jpeg(2)]), ()), (chat([jpeg(1)]), ("</a>",)), (chat([]), ())]
+    keys = {asyncio.run(model.complete(messages, stop=stop)).key for messages, stop in requests}
+    assert len(keys) == len(requests)
+
+
+def test_generation_ends_at_a_stop_string_and_keeps_it(model: LocalModel) -> None:
+    free = asyncio.run(model.complete(chat([jpeg(1)])))
+    stop = re.findall("[A-Za-z]{2}", free.text)[0]
+    reply = asyncio.run(model.complete(chat([jpeg(1)]), stop=(stop,)))
+    assert reply.text == free.text[: free.text.index(stop) + len(stop)]
+    assert reply.finish_reason == "stop"
+    assert reply.usage.completion_tokens < 12
+
+
+def test_text_is_cut_after_the_stop_string_that_ends_first() -> None:
+    assert cut_after_stop("a<x>b</y>c", ["</y>", "<x>"]) == ("a<x>", True)
+    assert cut_after_stop("abc", ["</y>"]) == ("abc", False)
+
+
+def test_loading_errors_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no folder here") as caught:
+        LocalModel(str(tmp_path / "missing"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        LocalModel(str(tmp_path))
+    with pytest.raises(UserError, match="use auto, cpu"):
+        LocalModel(str(tmp_path), device="gpu")
+    with pytest.raises(UserError, match="use auto, bfloat16"):
+        LocalModel(str(tmp_path), dtype="int3")
+
+
+def test_a_checkpoint_with_missing_weights_is_refused(model_path: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for file in model_path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop(next(name for name in sorted(weights) if "layers.1" in name))
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="lacks 1 weights"):
+        LocalModel(str(tmp_path))
+
+
+def test_a_model_retrained_in_place_gets_other_keys(model_path: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for file in model_path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    before = LocalModel(str(tmp_path), device="cpu")._weights
+    weights = {name: tensor * 1.01 for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert LocalModel(str(tmp_path), device="cpu")._weights != before
+
+
+def test_the_interface_needs_no_torch() -> None:
+    code = "import sys, pipeline.models.chat; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
