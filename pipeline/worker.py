@@ -11,6 +11,7 @@ from pipeline.models.build import chat_model, scorer
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatModel
 from pipeline.models.endpoint import EndpointModel
+from pipeline.models.replies import visible_text
 from pipeline.plan import Planned
 from pipeline.sources import video_uri
 from pipeline.stages.caption import CaptionStage, VideoJob
@@ -131,7 +132,7 @@ class Worker:
 
     def _reply_text(self, key: str) -> str | None:
         response = self._calls.get(key)
-        return None if response is None else str(response["choices"][0]["message"]["content"])
+        return None if response is None else visible_text(response)
 
     async def _rows(self, shard: int, planned: Sequence[Planned], care: Care) -> Sequence[Record]:
         stage, source = self.assignment.stage, self.assignment.config.source

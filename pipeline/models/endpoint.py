@@ -13,8 +13,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, Reply
-from schemas.captions import Usage
-from schemas.config import Endpoint, Price
+from pipeline.models.replies import reply_of
+from schemas.config import Endpoint
 from schemas.errors import Fatal, Rejected, Transient, UserError
 from schemas.record import content_id
 
@@ -66,7 +66,7 @@ class EndpointModel:
             self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         response = await asyncio.shield(self._under_way[key])
-        return _reply(key, self.name, response, self._config.price)
+        return reply_of(key, self.name, response, self._config.price)
 
     async def _response(self, request: dict[str, Any], messages: Sequence[ChatMessage], key: str) -> dict[str, Any]:
         """The stored response to a request, or a new one, made durable."""
@@ -193,32 +193,3 @@ def _retry_after(error: openai.APIStatusError) -> float:
 def _server_message(error: openai.APIStatusError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     return str(body.get("message", ""))[:300]
-
-
-def _reply(key: str, model: str, response: dict[str, Any], price: Price | None) -> Reply:
-    """The reply in a raw response. Raises Rejected where the provider withheld it or sent no text at all."""
-    choice = response["choices"][0]
-    message = choice.get("message") or {}
-    finish = str(choice.get("finish_reason") or "stop")
-    text = message.get("content") or ""
-    if finish == "content_filter":
-        raise Rejected("content_filter", f"{model} withheld its reply (content filter)")
-    if message.get("refusal"):
-        raise Rejected("refusal", f"{model} refused: {str(message['refusal'])[:200]}")
-    usage = response.get("usage") or {}
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    return Reply(
-        key=key,
-        model=model,
-        text=text,
-        reasoning=str(message.get("reasoning_content") or message.get("reasoning") or ""),
-        finish_reason=finish,
-        usage=Usage(
-            calls=1,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            cached_tokens=cached,
-            cost_usd=price.dollars(prompt, completion, cached) if price else None,
-        ),
-    )
