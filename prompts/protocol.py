@@ -5,7 +5,6 @@ One renderer serves generation, replay, SFT rows and RL rows. A new protocol is 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,7 +61,7 @@ class ZoomProtocol(ABC):
 
     @abstractmethod
     def verifier_overview_plan(self, video: Video) -> FramePlan:
-        """The frames that stand for the overview when a verifier looks (those of `overview_plan` where there is one)."""
+        """The frames that stand for the overview when a verifier looks; those of `overview_plan` where it has any."""
 
     @abstractmethod
     def messages(self, dialogue: Dialogue, hint: str = "") -> tuple[Message, ...]:
@@ -98,11 +97,3 @@ class ZoomProtocol(ABC):
     @abstractmethod
     def answer_letter(self, answer: str, question: Question) -> str:
         """The choice that an answer text names ("" where none or an open question)."""
-
-
-def find_protocol(name: str, protocols: Sequence[ZoomProtocol]) -> ZoomProtocol:
-    """The protocol of a name. Raises KeyError with the names that exist."""
-    for protocol in protocols:
-        if protocol.name == name:
-            return protocol
-    raise KeyError(f"{name!r}; known protocols: {', '.join(p.name for p in protocols)}")

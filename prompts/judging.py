@@ -1,0 +1,130 @@
+"""Judging an answer, and what a verifier is asked."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from prompts.rendering import Part, message, question_text
+from schemas.chat import Message
+from schemas.question import Question
+from schemas.video import Frame
+
+_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_LEAD_IN = re.compile(
+    r"^(?:(?:the )?(?:(?:correct|best|final|right) )?(?:answer|option|choice)(?: is)?\s*:?\s*)+", re.I
+)
+_LETTERED = re.compile(
+    r"(?:\((?P<inner>[A-Za-z])\)[.:]?|(?P<outer>[A-Za-z])(?:[.:)\]]|(?=\s+[-–—]\s)|$))(?P<rest>$|\s.*)", re.DOTALL
+)
+_QUOTES = " \t\n\"'`"
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+_ARTICLES = {"a", "an", "the"}
+
+
+def answers_match(answer: str, question: Question) -> bool:
+    """Whether an answer equals the reference: by letter, or, for an open question, by normalised text or number.
+
+    Texts are compared without case, punctuation, accents' encoding and articles; numbers by value (`3` = `3.0`).
+    """
+    if question.kind == "multiple_choice":
+        return bool(question.answer_letter) and letter_of(answer, question) == question.answer_letter
+    given, wanted = _unboxed(answer), question.answer_text
+    if given is None:
+        return False
+    numbers = _number(given), _number(wanted)
+    if numbers != (None, None):
+        return None not in numbers and math.isclose(numbers[0] or 0.0, numbers[1] or 0.0, rel_tol=1e-9)
+    return normalised(given) == normalised(wanted) != ""
+
+
+def letter_of(answer: str, question: Question) -> str:
+    """The one choice that an answer names; "" where it names none, more than one, or the question has no choices.
+
+    Understood: `B`, `b`, `B.`, `(B)`, `B. its text`, `The answer is B`, `\\boxed{B}`, and a choice's full text.
+    """
+    unboxed = _unboxed(answer)
+    if not question.choices or unboxed is None:
+        return ""
+    named = {_by_letter(unboxed, question), *_by_text(unboxed, question)} - {""}
+    return named.pop() if len(named) == 1 else ""
+
+
+def _by_letter(answer: str, question: Question) -> str:
+    """The letter that an answer begins with, unless the rest of it speaks for another choice."""
+    text = _LEAD_IN.sub("", answer.replace("*", "").strip(_QUOTES)).strip(_QUOTES)
+    match = _LETTERED.fullmatch(text)
+    if match is None:
+        return ""
+    letter = (match["inner"] or match["outer"]).upper()
+    if letter not in question.letters or _speaks_for_another(match["rest"], letter, question):
+        return ""
+    return letter
+
+
+def _speaks_for_another(rest: str, letter: str, question: Question) -> bool:
+    own = question.choices[question.letters.index(letter)]
+    if normalised(rest) == normalised(own):
+        return False
+    if any(found != letter for found in _by_text(rest, question)):
+        return True
+    others = question.letters.replace(letter, "")
+    return re.search(rf"(?<![\w'])[{others}](?![\w'])", rest) is not None if others else False
+
+
+def _by_text(answer: str, question: Question) -> set[str]:
+    """The choices whose full text an answer is."""
+    text = normalised(answer)
+    return {
+        x for x, choice in zip(question.letters, question.choices, strict=True) if text and normalised(choice) == text
+    }
+
+
+def _unboxed(answer: str) -> str | None:
+    """What stands in `\\boxed{…}` where there is one, else the answer; None where two boxes differ."""
+    boxed = {text.strip() for text in _BOXED.findall(answer)}
+    if len(boxed) > 1:
+        return None
+    return boxed.pop() if boxed else answer
+
+
+def normalised(text: str) -> str:
+    """Text for comparison: NFKC, case folded, words only, single spaces, no articles unless nothing else is left."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = re.findall(r"\w+(?:\.\d+)?", folded)
+    return " ".join([word for word in words if word not in _ARTICLES] or words or folded.split())
+
+
+def _number(text: str) -> float | None:
+    stripped = text.strip().rstrip(".").strip()
+    return float(stripped.replace(",", "")) if _NUMBER.fullmatch(stripped) else None
+
+
+def choices_of(question: Question) -> tuple[str, ...]:
+    """The texts whose probability a verifier gives: the letters of the choices, none for an open question."""
+    return tuple(question.letters)
+
+
+def probe_messages(
+    question: Question, overview_frames: Sequence[Frame], zooms: Sequence[Sequence[Frame]]
+) -> tuple[Message, ...]:
+    """What a verifier is asked: frames first, the question last, the letter only as answer; blind without any frame.
+
+    The probe with one more zoom begins with the same frames, so that their key-value cache can be shared; so do the
+    probes of all questions about one video.
+    """
+    parts: list[Part] = []
+    if overview_frames:
+        parts += ["Frames of the whole video:\n", *_timed(overview_frames)]
+    for frames in zooms:
+        if frames:
+            span = f"{frames[0].time_s:.1f}s to {frames[-1].time_s:.1f}s"
+            parts += [f"A closer look at {span}:\n", *_timed(frames)]
+    letters = ", ".join(question.letters)
+    ask = f"Answer with one letter only: {letters}." if letters else "Answer in a few words."
+    parts.append(f"Question: {question_text(question)}\n{ask}")
+    return (message("user", parts),)
+
+
+def _timed(frames: Sequence[Frame]) -> list[Part]:
+    return [part for frame in frames for part in (f"{frame.time_s:.1f}s: ", frame, "\n")]

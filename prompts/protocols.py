@@ -1,0 +1,15 @@
+"""The protocols that exist. A new one is one file and one line here."""
+
+from prompts.longvideo_r1 import LongVideoR1
+from prompts.protocol import ZoomProtocol
+from prompts.videozoomer import VideoZoomer
+
+PROTOCOLS: tuple[ZoomProtocol, ...] = (VideoZoomer(), LongVideoR1())
+
+
+def protocol(name: str) -> ZoomProtocol:
+    """The protocol of a name. Raises KeyError with the names that exist."""
+    for known in PROTOCOLS:
+        if known.name == name:
+            return known
+    raise KeyError(f"{name!r}; known protocols: {', '.join(p.name for p in PROTOCOLS)}")
