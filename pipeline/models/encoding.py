@@ -42,12 +42,10 @@ class ChatEncoder:
     """A model's processor, given one chat at a time, so that no picture is padded for the sake of another chat."""
 
     def __init__(self, processor: Any) -> None:
-        """processor: as AutoProcessor loads it. Raises UserError where it holds no chat template."""
+        """processor: as AutoProcessor loads it, with a chat template."""
         self._processor = processor
         self.tokenizer = processor.tokenizer
-        template = str(getattr(processor, "chat_template", None) or "")
-        if not template:
-            raise UserError("this model has no chat template: choose an instruction-tuned vision-language model")
+        template = str(processor.chat_template)
         self._has_tool_role = "'tool'" in template or '"tool"' in template
 
     def prompt(self, messages: Sequence[ChatMessage]) -> Prompt:

@@ -3,10 +3,12 @@
 import hashlib
 import importlib
 import inspect
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from schemas.errors import UserError
 
@@ -41,27 +43,30 @@ def torch_dtype(name: str, device: torch.device) -> torch.dtype:
 def load(path: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     """The model, in eval mode on its device, and its processor. No code out of the checkpoint is ever run.
 
-    Raises UserError where a file, a weight or a package is missing, or the model cannot score text after pictures.
+    Raises UserError where a file, a weight or a package is missing, or the model is no chat model that reads pictures.
     """
+    folder = Path(path)
+    if not folder.is_dir() and (folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1):
+        raise UserError(f"model {path}: there is no such folder")
     try:
         transformers = _transformers()
+        transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)  # fails soonest where there is nothing
         processor = transformers.AutoProcessor.from_pretrained(path, trust_remote_code=False)
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
             path, dtype=dtype, trust_remote_code=False, output_loading_info=True
         )
+        model = model.to(device).eval()
     except ImportError as error:
         raise UserError(
             f"model {path}: its processor needs torchvision in a version that fits torch {torch.__version__}; "
             "install zoomtrail[qwen], or uninstall a torchvision that cannot be imported"
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        where = "cannot be loaded" if Path(path).is_dir() else "is no folder here, and no model of the hub's"
-        raise UserError(f"model {path} {where}: {str(error).strip().splitlines()[0][:200]}") from error
-    if report["missing_keys"]:
-        raise UserError(f"model {path} lacks {len(report['missing_keys'])} weights: copy its folder again, completely")
-    _check_use(path, model, processor)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+        raise UserError(f"model {path} cannot be loaded; is the folder complete? ({reason})") from error
+    _check_use(path, model, processor, report["missing_keys"])
     _forget_sampling(model, processor.tokenizer)
-    return model.to(device).eval(), processor
+    return model, processor
 
 
 def weights_hash(path: str, model: Any) -> str:
@@ -97,9 +102,13 @@ def _transformers() -> Any:
     return transformers
 
 
-def _check_use(path: str, model: Any, processor: Any) -> None:
+def _check_use(path: str, model: Any, processor: Any, missing_weights: Collection[str]) -> None:
+    if missing_weights:
+        raise UserError(f"model {path} lacks {len(missing_weights)} weights; is the folder complete?")
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise UserError(f"model {path} reads no pictures: choose a vision-language model")
+    if not processor.chat_template:
+        raise UserError(f"model {path} has no chat template: choose an instruction-tuned model")
     takes_positions = "logits_to_keep" in inspect.signature(model.forward).parameters
     if model.config.is_encoder_decoder or not takes_positions:
         raise UserError(f"model {path} ({model.config.model_type}) is no decoder whose choices can be scored")

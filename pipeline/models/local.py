@@ -82,6 +82,20 @@ class LocalModel:
 
         Raises Rejected where a probe can never be scored: see `ChatEncoder`; too long; too large for the memory.
         """
+        with self._lock:
+            likelihoods = self._log_likelihoods(probes)
+        return [softmax(values) for values in likelihoods]
+
+    async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
+        """See `ChatModel`. A stop string ends the text and stays in it. Equal requests get equal replies.
+
+        Raises Rejected where the chat cannot be rendered (see `ChatEncoder.prompt`) or is too long.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._worker, self._reply, tuple(messages), sample, tuple(stop))
+
+    def _log_likelihoods(self, probes: Sequence[ChoiceQuestion]) -> list[list[float]]:
+        """For each probe the log-likelihood of each choice, in batches of neighbouring rows."""
         likelihoods = [[0.0] * len(probe.choices) for probe in probes]
         batches = token_batches(
             self._rows(probes),
@@ -93,15 +107,7 @@ class LocalModel:
             for row, scores in zip(batch, self._scored(batch), strict=True):
                 for choice, value in scores.items():
                     likelihoods[row.probe][choice] = value
-        return [softmax(values) for values in likelihoods]
-
-    async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
-        """See `ChatModel`. A stop string ends the text and stays in it. Equal requests get equal replies.
-
-        Raises Rejected where the chat cannot be rendered (see `ChatEncoder.prompt`) or is too long.
-        """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._reply, tuple(messages), sample, tuple(stop))
+        return likelihoods
 
     def _rows(self, probes: Sequence[ChoiceQuestion]) -> Iterator[_Row]:
         """The sequences to prefill, those of like size side by side; pictures are decoded as the rows are taken."""
@@ -142,7 +148,7 @@ class LocalModel:
         inputs = collated([row.tensors for row in batch], self._pad_token)
         positions = sorted({position for row in batch for position in row.scored})
         kept = torch.tensor(positions, device=self._device)
-        with self._lock, torch.inference_mode():
+        with torch.inference_mode():
             logits = self._model(**self._on_device(inputs), use_cache=False, logits_to_keep=kept).logits
         self.tokens_read += sum(row.n_tokens for row in batch)
         column = {position: i for i, position in enumerate(positions)}
@@ -153,8 +159,9 @@ class LocalModel:
 
     def _reply(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> Reply:
         key = content_id({"request": self._request(messages, stop), "sample": sample})
-        prompt = self._prompt(messages)
-        tokens = self._generated(prompt, stop, seed=int(key[:15], 16))
+        with self._lock:
+            prompt = self._prompt(messages)
+            tokens = self._generated(prompt, stop, seed=int(key[:15], 16))
         text, stopped = cut_after_stop(self._encoder.text(tokens), stop)
         ended = stopped or int(tokens[-1]) in self._end_tokens
         return Reply(
@@ -184,7 +191,7 @@ class LocalModel:
         if self._temperature > 0:
             sampling = {"do_sample": True, "temperature": self._temperature, "top_k": 0, "top_p": 1.0}
         gpus = [self._device] if self._device.type == "cuda" else []
-        with self._lock, torch.inference_mode(), torch.random.fork_rng(devices=gpus):
+        with torch.inference_mode(), torch.random.fork_rng(devices=gpus):
             torch.manual_seed(seed)
             output = self._model.generate(
                 **self._on_device(prompt.tensors),

@@ -6,7 +6,6 @@ from transformers import AutoProcessor
 
 from pipeline.models.chat import ChatMessage
 from pipeline.models.encoding import ChatEncoder, Prompt
-from schemas.errors import UserError
 from tests.models.chats import chat, jpeg
 
 
@@ -87,13 +86,3 @@ def test_a_template_without_system_role_gets_it_in_the_first_message(processor: 
     finally:
         processor.chat_template = original
     assert text.index("Answer briefly.") < text.index(processor.image_token) < text.index("What?")
-
-
-def test_a_model_without_chat_template_is_refused(processor: Any) -> None:
-    original = processor.chat_template
-    try:
-        processor.chat_template = None
-        with pytest.raises(UserError, match="no chat template"):
-            ChatEncoder(processor)
-    finally:
-        processor.chat_template = original

@@ -13,10 +13,12 @@ from PIL import Image
 
 from pipeline.models.chat import ChoiceQuestion, Reply
 from pipeline.models.local import LocalModel, cut_after_stop
-from schemas.errors import Rejected, UserError
+from schemas.errors import Rejected
 from tests.models.chats import LETTERS, QUESTION, chat, jpeg, probe
 
 WORDS = ("red", "a green one", "The answer is blue", "none of these")
+LIKE = ("xq", "xz", "qx", "zw")
+"""As many tokens each, two of them alike but for the last, so that none gets all the probability."""
 
 
 def one(model: LocalModel, question: ChoiceQuestion) -> tuple[float, ...]:
@@ -41,7 +43,7 @@ def by_hand(model: LocalModel, pictures: list[bytes], choices: tuple[str, ...]) 
     return [w / sum(weights) for w in weights]
 
 
-@pytest.mark.parametrize("choices", [LETTERS, WORDS, ("A", "The answer is B", "red", "red and blue")])
+@pytest.mark.parametrize("choices", [LETTERS, LIKE, WORDS, ("A", "The answer is B", "red", "red and blue")])
 @pytest.mark.parametrize("n_pictures", [0, 1, 3])
 def test_probabilities_equal_a_forward_pass_per_choice(
     model: LocalModel, n_pictures: int, choices: tuple[str, ...]
@@ -62,7 +64,7 @@ def mixed_probes() -> list[ChoiceQuestion]:
             probe([jpeg(n * 10 + i, *sizes[(n + i) % 3]) for i in range(n)], QUESTION * (n % 3 + 1))
             for n in range(1, 5)
         ),
-        *(probe([jpeg(n), jpeg(n + 1)], "What colour? " * n, WORDS) for n in range(1, 5)),
+        *(probe([jpeg(n), jpeg(n + 1)], "What colour? " * n, LIKE) for n in range(1, 5)),
     ]
 
 
@@ -123,7 +125,7 @@ def test_pictures_and_their_order_matter(model: LocalModel) -> None:
 
 
 def test_a_probability_moves_with_its_choice(model: LocalModel) -> None:
-    for choices in (LETTERS, WORDS):
+    for choices in (LETTERS, LIKE):
         forth = one(model, probe([jpeg(1)], choices=choices))
         back = one(model, probe([jpeg(1)], choices=choices[::-1]))
         assert forth == pytest.approx(back[::-1], abs=1e-6)
@@ -201,41 +203,14 @@ def test_text_is_cut_after_the_stop_string_that_ends_first() -> None:
     assert cut_after_stop("abc", ["</y>"]) == ("abc", False)
 
 
-def test_loading_errors_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder here") as caught:
-        LocalModel(str(tmp_path / "missing"))
-    assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="cannot be loaded"):
-        LocalModel(str(tmp_path))
-    with pytest.raises(UserError, match="use auto, cpu"):
-        LocalModel(str(tmp_path), device="gpu")
-    with pytest.raises(UserError, match="use auto, bfloat16"):
-        LocalModel(str(tmp_path), dtype="int3")
-
-
-def test_a_checkpoint_with_missing_weights_is_refused(model_path: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    for file in model_path.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    weights = load_file(tmp_path / "model.safetensors")
-    weights.pop(next(name for name in sorted(weights) if "layers.1" in name))
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match="lacks 1 weights"):
-        LocalModel(str(tmp_path))
-
-
-def test_a_model_retrained_in_place_gets_other_keys(model_path: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    for file in model_path.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    before = LocalModel(str(tmp_path), device="cpu")._weights
-    weights = {name: tensor * 1.01 for name, tensor in load_file(tmp_path / "model.safetensors").items()}
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert LocalModel(str(tmp_path), device="cpu")._weights != before
-
-
 def test_the_interface_needs_no_torch() -> None:
     code = "import sys, pipeline.models.chat; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_choices_alike_but_for_the_last_token_share_a_prefill(model: LocalModel) -> None:
+    before = model.tokens_read
+    result = one(model, probe([], choices=LIKE))
+    head = len(model._encoder.tails(model._encoder.prompt(chat([])), LIKE)[1][0]) - 1
+    assert model.tokens_read - before == 3 * (model._encoder.prompt(chat([])).n_tokens + head)
+    assert max(result) < 0.99
