@@ -9,12 +9,12 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from pipeline.media import matroska
 from pipeline.media.errors import VideoError
 
 # Playlists (HLS, concat, DASH) are left out on purpose: they make FFmpeg open other files and addresses.
 FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,mpegvideo,h264,hevc,ivf,wtv,mxf"
 LFS_POINTER = b"version https://git-lfs"
-EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"uuid", b"moof", b"sidx")
 
 
@@ -34,6 +34,9 @@ def check_file(path: str) -> None:
             end = _declared_end(stream, head, size)
     except OSError as error:
         raise VideoError("video_missing", f"{path}: {error.strerror or error}") from error
+    fault = matroska.fault(path) if head.startswith(matroska.EBML_MAGIC) else None
+    if fault is not None:
+        raise VideoError(fault[0], f"{path}: {fault[1]}")
     if end > size:
         raise VideoError("video_truncated", f"{path}: cut short, {size} of at least {end} bytes are there")
 
@@ -70,8 +73,6 @@ def reason(error: BaseException) -> str:
 
 def _declared_end(stream: BinaryIO, head: bytes, size: int) -> int:
     """The byte at which a file must at least end, by its outermost boxes; 0 where the format does not say."""
-    if head[:4] == EBML_MAGIC:
-        return _matroska_end(stream)
     if head[:4] == b"RIFF":
         return 8 + int.from_bytes(head[4:8], "little")
     if head[4:8] in MOV_BOXES:
@@ -94,26 +95,3 @@ def _boxes(stream: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
             return
         yield head[4:8], end
         start = end
-
-
-def _matroska_end(stream: BinaryIO) -> int:
-    """Where the segment of a Matroska or WebM file ends; 0 where its length is unknown (a live recording)."""
-    stream.seek(4)
-    header = _ebml_number(stream)
-    if header is None:
-        return 0
-    stream.seek(header, 1)
-    if stream.read(4) != b"\x18\x53\x80\x67":
-        return 0
-    length = _ebml_number(stream)
-    return 0 if length is None else stream.tell() + length
-
-
-def _ebml_number(stream: BinaryIO) -> int | None:
-    """A variable-length number; None where it is missing or marked as unknown (all bits set)."""
-    first = stream.read(1)
-    if not first or first[0] == 0:
-        return None
-    width = 9 - first[0].bit_length()
-    value = int.from_bytes(first + stream.read(width - 1), "big") & ((1 << 7 * width) - 1)
-    return None if value == (1 << 7 * width) - 1 else value

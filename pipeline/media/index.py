@@ -161,7 +161,8 @@ def _decode_all(path: str, tick: Tick) -> tuple["array[int]", int, VideoFrame]:
         for frame in decoder.frames():
             time = frame_time(frame)
             if time is None or (times and time <= times[-1]):
-                raise VideoError("video_unsupported", f"{path}: frame {len(times)} has no time of its own")
+                fault = "has no time" if time is None else "is not shown later than the one before it"
+                raise VideoError("video_unsupported", f"{path}: frame {len(times)} {fault}")
             first = first or frame
             times.append(time)
             end = time + (frame.duration or 0)
