@@ -6,6 +6,7 @@ Call `declare_torchvision_operators` before anything imports transformers' Auto 
 """
 
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,24 @@ CORPUS = [
 
 @cache
 def declare_torchvision_operators() -> Any:
-    """Lets torchvision's plain wheel, built for CUDA, be imported beside a CPU build of torch.
+    """Lets torchvision's plain wheel, built for CUDA, be imported beside a CPU build of torch; no-op where it fits.
 
     The cache keeps the returned library alive: its operators go with it.
     """
     import torch
 
-    if torch.cuda.is_available():
+    torchvision = find_spec("torchvision")
+    if torchvision is None or torchvision.origin is None:
         return None
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
+    try:
+        for compiled in Path(torchvision.origin).parent.glob("_C*"):
+            torch.ops.load_library(str(compiled))
+        return None
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
 
 
 def _tokenizer(special: list[str], eos: str) -> Any:

@@ -86,6 +86,19 @@ class LocalModel:
             likelihoods = self._log_likelihoods(probes)
         return [softmax(values) for values in likelihoods]
 
+    def request_key(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> str:
+        """The SHA-256 of all that a reply follows from, each picture standing as its hash: the key of that reply."""
+        request = {
+            "model": self.name,
+            "weights": self._weights,
+            "messages": [{"role": m.role, "content": [_part(part) for part in m.parts]} for m in messages],
+            "temperature": self._temperature,
+            "max_tokens": self._max_new_tokens,
+            "dtype": str(self._model.dtype),
+            "stop": list(stop),
+        }
+        return content_id({"request": request, "sample": sample})
+
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel`. A stop string ends the text and stays in it. Equal requests get equal replies.
 
@@ -158,7 +171,7 @@ class LocalModel:
         ]
 
     def _reply(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> Reply:
-        key = content_id({"request": self._request(messages, stop), "sample": sample})
+        key = self.request_key(messages, sample, stop)
         with self._lock:
             prompt = self._prompt(messages)
             tokens = self._generated(prompt, stop, seed=int(key[:15], 16))
@@ -172,18 +185,6 @@ class LocalModel:
             finish_reason="stop" if ended else "length",
             usage=Usage(calls=1, prompt_tokens=prompt.n_tokens, completion_tokens=len(tokens), cost_usd=0.0),
         )
-
-    def _request(self, messages: Sequence[ChatMessage], stop: Sequence[str]) -> dict[str, Any]:
-        """All that a reply follows from, each picture standing as its hash."""
-        return {
-            "model": self.name,
-            "weights": self._weights,
-            "messages": [{"role": m.role, "content": [_part(part) for part in m.parts]} for m in messages],
-            "temperature": self._temperature,
-            "max_tokens": self._max_new_tokens,
-            "dtype": str(self._model.dtype),
-            "stop": list(stop),
-        }
 
     def _generated(self, prompt: Prompt, stop: Sequence[str], seed: int) -> torch.Tensor:
         """The new tokens, shape (n,), on the CPU."""

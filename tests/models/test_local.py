@@ -185,8 +185,9 @@ def test_greedy_replies_do_not_depend_on_what_came_before(model: LocalModel) -> 
 
 def test_key_tells_pictures_and_stops_apart(model: LocalModel) -> None:
     requests = [(chat([jpeg(1)]), ()), (chat([jpeg(2)]), ()), (chat([jpeg(1)]), ("</a>",)), (chat([]), ())]
-    keys = {asyncio.run(model.complete(messages, stop=stop)).key for messages, stop in requests}
+    keys = {model.request_key(messages, 0, stop) for messages, stop in requests}
     assert len(keys) == len(requests)
+    assert asyncio.run(model.complete(chat([jpeg(1)]))).key == model.request_key(chat([jpeg(1)]), 0, ())
 
 
 def test_generation_ends_at_a_stop_string_and_keeps_it(model: LocalModel) -> None:
