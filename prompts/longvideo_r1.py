@@ -53,7 +53,7 @@ class LongVideoR1(ZoomProtocol):
     stop = ("</tool>", "</answer>")
     default_max_turns = 30
 
-    def overview_plan(self, video: Video) -> None:
+    def overview_plan(self, video: Video) -> FramePlan | None:
         """No frames: the overview is the top-level captions."""
         return None
 
@@ -272,9 +272,8 @@ def _path(match: re.Match[str]) -> tuple[int, ...]:
 
 def _query(text: str) -> str:
     """The query without the quotes it may have, the escapes of JSON and Python read; "" where it is unusable."""
-    if text[:1] not in ('"', "'"):
-        return text
-    if len(text) < 2 or text[-1] != text[0]:
-        return ""
-    read = _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _ESCAPED.get(m[2], m[2]), text[1:-1])
-    return read.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
+    if text[:1] in ('"', "'"):
+        if len(text) < 2 or text[-1] != text[0]:
+            return ""
+        text = _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _ESCAPED.get(m[2], m[2]), text[1:-1])
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()

@@ -1,0 +1,162 @@
+"""For every protocol: canonical texts parse to themselves, and no text can do more than be a step or a fault."""
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prompts.parsing import RESERVED
+from prompts.protocol import Fault, Setting, Step, ZoomProtocol
+from prompts.protocols import PROTOCOLS, protocol
+from schemas.timeline import Segments
+from schemas.trajectory import Action
+from tests.prompts.examples import VIDEO
+
+SETTING = Setting(VIDEO, Segments(64.0, 4))
+TAGS = ("think", "answer", "video_zoom", "tool_response", "tool", "information")
+
+
+def _allowed(text: str) -> bool:
+    marks = [mark for tag in TAGS for mark in (f"<{tag}>", f"</{tag}>")]
+    return text != "" and not any(mark in text for mark in (*marks, *RESERVED))
+
+
+_words = st.text(st.characters(exclude_categories=["Cs"])) | st.text("<>/\"\\'`{}[](),. \n\tat1=un")
+texts = _words.map(str.strip).filter(_allowed)
+numbers = st.floats(0.0, 1e6, allow_nan=False)
+ids = st.integers(0, 999_999)
+
+zooms = st.builds(
+    lambda start, end, fps: Action(call_id="", kind="zoom", start_s=start + 0.0, end_s=end + 0.0, fps=fps),
+    numbers,
+    numbers,
+    st.floats(1e-9, 1e6),
+)
+captions = st.builds(
+    lambda path: Action(call_id="", kind="caption", segment=path), st.tuples(ids, ids) | st.tuples(ids, ids, ids)
+)
+questions = st.builds(
+    lambda path, query: Action(call_id="", kind="video_qa", segment=path, query=query),
+    st.tuples(ids, ids, ids),
+    texts.filter(lambda text: "get_caption(" not in text and "video_qa(" not in text),
+)
+answers = st.builds(lambda text: Action(call_id="", kind="answer", answer=text), texts)
+steps = {"videozoomer": zooms | answers, "longvideo_r1": captions | questions | answers}
+
+
+@pytest.mark.parametrize("name", sorted(steps))
+def test_the_canonical_text_of_every_step_parses_to_that_step(name: str) -> None:
+    zooming = protocol(name)
+
+    @given(texts, steps[name])
+    def check(think: str, action: Action) -> None:
+        step = Step(think, (action,))
+        text = zooming.write(step)
+        assert zooming.parse(text) == step
+        assert zooming.parse(f" \n{text}\n") == step
+        closing = next(tag for tag in zooming.stop if text.endswith(tag))
+        assert (
+            zooming.parse(text.removesuffix(closing)) == step or "</" in text.removesuffix(closing).split("</think>")[1]
+        )
+
+    check()
+
+
+EXAMPLES = {
+    "videozoomer": [
+        '<think>He turns at 12 s; look closer.</think><video_zoom> {"segment": [11.5, 13.0], "fps": 4} </video_zoom>',
+        '<think>a</think>\n<video_zoom>{"fps": 0.5, "segment": [0, 20]}</video_zoom>',
+        "<think>Now it is clear.\nIt is blue.</think>\n<answer>B. a blue car</answer>",
+    ],
+    "longvideo_r1": [
+        "<think>Caption 2 speaks of a car.</think>\n<tool>get_caption((2,1))</tool>",
+        "<think>Deeper.</think><tool>get_caption((2, 1, 4))</tool>",
+        '<think>Ask.</think>\n<tool>video_qa((2,1,4), "What \\"colour\\" is it?\\n(A) red")</tool>',
+        "<think>Ask.</think>\n<tool>video_qa((2,1,4), what colour is it?)</tool>",
+        "<think>Clear.</think>\n<answer>B</answer>",
+    ],
+}
+JUNK = [
+    "",
+    " ",
+    "\x00",
+    "é漢字🚗\u202e",
+    "\ud83d",
+    "<b>bold</b>",
+    "<script>alert(1)</script>",
+    "&lt;think&gt;",
+    "9" * 500,
+    "-1",
+    "1e999",
+    "NaN",
+    "true",
+    "null",
+    "0x10",
+    "1_000",
+    "\\",
+    "\\u003c",
+    '"',
+    "'",
+    "[" * 3000,
+    "((((",
+    "))",
+    "{}",
+    "__import__('os')",
+    "<image>",
+    "<|im_end|>",
+    *(f"<{tag}>" for tag in TAGS),
+    *(f"</{tag}>" for tag in TAGS),
+]
+
+
+def mutated(text: str, chance: random.Random) -> str:
+    """One to four random edits: cut, duplicate, swap two pieces, insert junk, replace a piece by junk, drop a piece."""
+    for _ in range(chance.randint(1, 4)):
+        i, j = sorted(chance.randint(0, len(text)) for _ in range(2))
+        k = chance.randint(j, len(text))
+        text = chance.choice(
+            [
+                text[:j],
+                text[i:],
+                text[:j] + text[i:],
+                text[:i] + text[j:k] + text[i:j] + text[k:],
+                text[:j] + chance.choice(JUNK) + text[j:],
+                text[:i] + chance.choice(JUNK) + text[min(len(text), i + 3) :],
+                text[:i] + text[min(len(text), i + 2) :],
+                text + text,
+            ]
+        )
+    return text
+
+
+@pytest.mark.parametrize("zooming", PROTOCOLS, ids=lambda p: p.name)
+def test_two_thousand_mangled_texts_are_steps_or_faults(zooming: ZoomProtocol) -> None:
+    chance = random.Random(7)
+    found_steps, fault_names = 0, set()
+    for number in range(2000):
+        text = mutated(EXAMPLES[zooming.name][number % len(EXAMPLES[zooming.name])], chance)
+        parsed = zooming.parse(text)
+        if isinstance(parsed, Fault):
+            fault_names.add(parsed.name)
+            assert parsed.message.endswith((".", ")"))
+            continue
+        found_steps += 1
+        assert zooming.parse(zooming.write(parsed)) == parsed
+        _carried_out_or_refused(zooming, parsed)
+    assert found_steps > 200
+    assert len(fault_names) > 6
+
+
+def _carried_out_or_refused(zooming: ZoomProtocol, step: Step) -> None:
+    (action,) = step.actions
+    if action.kind == "answer" or zooming.check(action, SETTING) is not None:
+        return
+    resolved = zooming.resolve(action, SETTING)
+    assert resolved.start_s is not None and resolved.end_s is not None
+    assert 0 <= resolved.start_s < resolved.end_s
+    times = zooming.zoom_plan(resolved, SETTING).times_s
+    assert times is not None
+    assert 1 <= len(times) <= 16
+    assert all(0 <= a <= b < 64.0 for a, b in pairwise(times))
