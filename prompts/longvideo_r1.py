@@ -52,6 +52,7 @@ class LongVideoR1(ZoomProtocol):
     has_hints = True
     stop = ("</tool>", "</answer>")
     default_max_turns = 30
+    typical_turns = 6
 
     def overview_plan(self, video: Video) -> FramePlan | None:
         """No frames: the overview is the top-level captions."""

@@ -45,7 +45,7 @@ class ZoomProtocol(ABC):
     name, version: written to every trajectory; the version changes with any byte of the rendering.
     uses_captions: whether the caption tree must exist before the first turn.
     has_hints: whether `hint` knows a ladder. stop: texts at which a server may stop; each is kept in the output.
-    default_max_turns: model turns allowed in all, as published.
+    default_max_turns: model turns allowed in all, as published; typical_turns: usually taken, for estimates.
     """
 
     name: ClassVar[str]
@@ -54,6 +54,7 @@ class ZoomProtocol(ABC):
     has_hints: ClassVar[bool] = False
     stop: ClassVar[tuple[str, ...]] = ()
     default_max_turns: ClassVar[int]
+    typical_turns: ClassVar[int]
 
     @abstractmethod
     def overview_plan(self, video: Video) -> FramePlan | None:

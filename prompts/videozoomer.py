@@ -56,6 +56,7 @@ class VideoZoomer(ZoomProtocol):
     uses_captions = False
     stop = ("</video_zoom>", "</answer>")
     default_max_turns = 5
+    typical_turns = 3
 
     def overview_plan(self, video: Video) -> FramePlan:
         """A frame every two seconds from 0; 64 frames spread over the whole video where that gives more than 64."""
