@@ -99,24 +99,34 @@ class Renderer:
         }
 
     def _jpeg(self, frame: VideoFrame, width: int, height: int) -> bytes:
-        size = (height, width) if self._sideways else (width, height)
-        rgb = self._scaler(size).reformat(
-            frame,
-            *size,
-            format="rgb24",
-            src_colorspace=self._matrix(frame),
-            src_color_range=_color_range(frame),
-            dst_color_range=ColorRange.JPEG,
-            interpolation=SCALING,
-            threads=1,
-        )
-        plane = rgb.planes[0]
-        image = Image.frombuffer("RGB", size, bytes(plane), "raw", "RGB", plane.line_size, 1)
+        image = self._image(frame, (height, width) if self._sideways else (width, height))
         if self._turn is not None:
             image = image.transpose(self._turn)
         out = io.BytesIO()
         image.save(out, "JPEG", quality=JPEG_QUALITY)
         return out.getvalue()
+
+    def _image(self, frame: VideoFrame, size: Size) -> Image.Image:
+        """The picture scaled, not turned. BT.601 is JPEG's own matrix: such colours need no detour by way of RGB."""
+        matrix = self._matrix(frame)
+        direct = matrix == Colorspace.ITU601
+        scaled = self._scaler(size).reformat(
+            frame,
+            *size,
+            format="yuvj444p" if direct else "rgb24",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=_color_range(frame),
+            dst_color_range=ColorRange.JPEG,
+            interpolation=SCALING,
+            threads=1,
+        )
+        modes = ("L", "L", "L") if direct else ("RGB",)
+        bands = [
+            Image.frombuffer(mode, size, bytes(plane), "raw", mode, plane.line_size, 1)
+            for mode, plane in zip(modes, scaled.planes, strict=True)
+        ]
+        return Image.merge("YCbCr", bands) if direct else bands[0]
 
     def _scaler(self, size: Size) -> VideoReformatter:
         """One scaler for each size and thread: setting one up costs as much as a frame."""
