@@ -10,6 +10,8 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+# Apart from the rest: the wheel is built for CUDA, and beside a CPU torch transformers cannot be imported with it.
+	$(BIN)/python -m pip install --quiet --no-deps --target .venv/torchvision 'torchvision<0.29'
 	touch $(INSTALLED)
 
 demo: setup

@@ -96,13 +96,12 @@ def _endpoint(role: str, model: Endpoint) -> Finding:
     key = os.environ.get(model.api_key_env)
     client = openai.OpenAI(base_url=model.base_url, api_key=key or "none", timeout=30.0, max_retries=0)
     headers = {"Idempotency-Key": f"doctor-{role}"}
-    question = [{"role": "user", "content": "Say yes."}]
     try:
         client.chat.completions.create(
             model=model.model,
-            messages=question,
+            messages=[{"role": "user", "content": "Say yes."}],
             max_tokens=16,
-            extra_headers=headers,  # type: ignore[arg-type]
+            extra_headers=headers,
         )
     except openai.APIStatusError as error:
         hint = f"the variable {model.api_key_env} is {'set' if key else 'not set'}"

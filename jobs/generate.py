@@ -21,7 +21,7 @@ console = Console(stderr=True, highlight=False)
 
 
 def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, address: str) -> None:
-    """Carries out what is missing of a run. Raises UserError for the user's mistakes, Fatal where the run cannot go on."""
+    """Carries out what is missing of a run. Raises UserError for the user's mistakes, Fatal where it cannot go on."""
     written = load_job(job)
     config = written.relative_to(job.resolve().parent)
     settings = stage_settings(written, checked_protocol(config).version)

@@ -47,7 +47,7 @@ class RunProgress:
             return
         line = _line(snapshot)
         if line != self._said and time.monotonic() - self._said_at >= _EVERY_S:
-            self._console.print(line)
+            self._console.print(line, soft_wrap=True)
             self._said, self._said_at = line, time.monotonic()
 
     def _table(self, snapshot: "Snapshot") -> Table:

@@ -5,8 +5,9 @@ stage before has committed it, so captioning, teaching and replay overlap. What 
 """
 
 import asyncio
+import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +45,9 @@ class Watch:
 class StageActor:
     """A worker in a process of its own. Errors that stop the run come back as values, so that their type survives."""
 
-    def __init__(self, assignment: Assignment, watch: Any) -> None:
+    def __init__(self, assignment: Assignment, watch_name: str) -> None:
         self._worker = Worker(assignment)
-        self._watch = watch
+        self._watch = ray.get_actor(watch_name)
         self._stage = assignment.stage
 
     async def ready(self) -> None:
@@ -85,7 +86,7 @@ class Blame:
     poison: set[str] = field(default_factory=set)
 
     def died_with(self, in_flight: set[str]) -> None:
-        """One more death. Alone in flight at two deaths is poison; in flight at two deaths, among others, is suspect."""
+        """One more death. Alone in flight at two deaths is poison; among others at two deaths is suspect."""
         self.deaths += 1
         if len(in_flight) == 1:
             self.poison |= in_flight & self.alone
@@ -121,18 +122,21 @@ class Cluster:
         self._done = {stage: self._store.finished(stage) & shards.keys() for stage in STAGES}
         self._reports: list[ShardReport] = []
         self._finished = asyncio.Event()
+        self._watch_name = (
+            f"zoomtrail-watch-{secrets.token_hex(4)}"  # handed on by name: a restarted actor has no handles
+        )
 
     async def run(self, show: Callable[[Snapshot], None]) -> None:
         """Until every shard has passed every stage. Raises Fatal as soon as a worker meets one; other work is kept."""
         for shard in sorted(self._shards):
             self._enqueue(shard)
         self._check_finished()
-        watch = ray.remote(Watch).options(num_cpus=0, max_restarts=-1).remote()
-        tasks = [asyncio.ensure_future(self._show(show))]
+        watch = ray.remote(Watch).options(name=self._watch_name, num_cpus=0, max_restarts=-1).remote()
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._show(show))]
         for stage in STAGES:
             if len(self._done[stage]) < len(self._shards):
                 tasks += [asyncio.ensure_future(slot) for slot in self._slots(stage, watch)]
-        finished = asyncio.ensure_future(self._finished.wait())
+        finished: asyncio.Future[Any] = asyncio.ensure_future(self._finished.wait())
         try:
             await asyncio.wait([finished, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
@@ -155,12 +159,12 @@ class Cluster:
         if all(len(done) == len(self._shards) for done in self._done.values()):
             self._finished.set()
 
-    def _slots(self, stage: str, watch: Any) -> list[Awaitable[None]]:
+    def _slots(self, stage: str, watch: Any) -> list[Coroutine[Any, Any, None]]:
         """The pool of a stage: per actor as many slots as shards it may have in flight."""
         workers = self._config.workers
         size = {"caption": workers.caption, "teach": workers.teach, "replay": workers.replay}[stage]
         per_actor = workers.shards_in_flight if stage == "teach" else 1
-        slots = []
+        slots: list[Coroutine[Any, Any, None]] = []
         for _ in range(min(size, len(self._shards))):
             actor = (
                 ray.remote(StageActor)
@@ -171,7 +175,7 @@ class Cluster:
                     max_task_retries=0,
                     max_concurrency=per_actor + 2,
                 )
-                .remote(self._assignments[stage], watch)
+                .remote(self._assignments[stage], self._watch_name)
             )
             self._actors[stage].append(actor)
             slots += [self._slot(stage, actor, watch) for _ in range(per_actor)]
@@ -204,7 +208,7 @@ class Cluster:
                 up = False
                 continue
             except RayTaskError as error:
-                raise error.as_instanceof_cause() from None
+                raise error.cause from None
             if isinstance(result, Fatal):
                 raise result
             self._reports.append(result)

@@ -10,7 +10,7 @@ from schemas.timeline import LEVELS
 from schemas.video import FramePlan, PixelBudget, Video
 
 PIXELS_PER_TOKEN = 28 * 28
-"""Pixels of a picture that make one token in Qwen2-VL's and Qwen2.5-VL's vision towers; other models count otherwise."""
+"""Pixels of a picture that make one token for Qwen2-VL and Qwen2.5-VL; other models count otherwise."""
 
 CHARACTERS_PER_TOKEN = 4
 _SYSTEM_TOKENS, _THOUGHT_TOKENS, _CAPTION_TOKENS, _ZOOM_FRAMES = 400, 200, 300, 12

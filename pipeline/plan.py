@@ -16,7 +16,7 @@ from schemas.record import Record
 
 
 class Planned(Record):
-    """One attempt to be made. error: why a source row cannot be used (its attempts then fail at once, and are counted)."""
+    """One attempt to be made. error: why a source row cannot be used (its attempts then fail, and are counted)."""
 
     shard: int
     attempt: int

@@ -1,6 +1,7 @@
 """Questions from annotation files, through `datasets`: CG-Bench's JSON and a plain JSONL.
 
-A new source is one function from a raw row to a `Question`. A row that cannot be used becomes a `BadRow`, never nothing.
+A new source is one function from a raw row to a `Question`. A row that cannot be used becomes a `BadRow`, never
+nothing.
 """
 
 import json

@@ -13,8 +13,8 @@ from schemas.errors import Fatal
 class Storage:
     """A folder, local or on an object store (`s3://bucket/run`).
 
-    A file that exists under its final name is complete: locally by a temporary name, fsync and rename; on an object store by
-    one PUT.
+    A file that exists under its final name is complete: locally by a temporary name, fsync and rename; on an object
+    store by one PUT.
     """
 
     def __init__(self, url: str) -> None:

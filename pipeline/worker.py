@@ -1,4 +1,4 @@
-"""One worker of a stage: builds the stage's models once, then takes whole shards from file to file. Knows nothing of Ray."""
+"""One worker of a stage: builds its models once, then takes whole shards from file to file. Knows nothing of Ray."""
 
 import asyncio
 import time

@@ -20,8 +20,8 @@ class Source(Record):
     """Where questions and videos come from.
 
     format: `jsonl` (question, choices, answer, clue_intervals, video) or `cgbench` (CG-Bench's JSON).
-    path: the annotation file; videos: the folder that video references are relative to; subtitles: folder of `.srt` files
-    named as the videos, or None. Paths are relative to the job file.
+    path: the annotation file; videos: the folder that video references are relative to; subtitles: folder of `.srt`
+    files named as the videos, or None. Paths are relative to the job file.
     """
 
     format: Literal["jsonl", "cgbench"] = "jsonl"

@@ -71,8 +71,8 @@ class SftSample(Record):
 class RlSample(Record):
     """One question with at least one kept trajectory: the prompt, and what its reward needs.
 
-    ground_truth: the letter, or the text of an open answer. n_attempts, n_correct: all attempts of the run at this question,
-    failed ones counted; pass_rate = n_correct / n_attempts.
+    ground_truth: the letter, or the text of an open answer. n_attempts, n_correct: all attempts of the run at this
+    question, failed ones counted; pass_rate = n_correct / n_attempts.
     """
 
     prompt: tuple[SampleMessage, ...]

@@ -20,8 +20,8 @@ LEVELS = 3
 class Timeline:
     """When each frame of a video is on screen.
 
-    times_s: start of each frame in presentation order, in seconds since the stream's first frame (so `times_s[0]` is 0),
-    strictly increasing; true for variable frame rate. duration_s: end of the last frame, in seconds.
+    times_s: start of each frame in presentation order, in seconds since the stream's first frame (so `times_s[0]` is
+    0), strictly increasing; true for variable frame rate. duration_s: end of the last frame, in seconds.
     """
 
     times_s: Sequence[float]

@@ -16,8 +16,8 @@ class Action(Record):
 
     call_id: "turn.number", unique within the trajectory. kind: `zoom` (frames of a span), `caption` (a segment's
     caption), `video_qa` (a question about a leaf segment), `answer`.
-    start_s, end_s: seconds asked for (None until resolved, for actions that name a segment); start_frame, end_frame: indices
-    of the first and last frame of that span. segment: 1-based ids. fps: frames a second asked for.
+    start_s, end_s: seconds asked for (None until resolved, for actions that name a segment); start_frame, end_frame:
+    indices of the first and last frame of that span. segment: 1-based ids. fps: frames a second asked for.
     query: text of a `video_qa`. answer: the final answer's text, verbatim.
     """
 
@@ -36,9 +36,9 @@ class Action(Record):
 class Observation(Record):
     """What an action brought, matched to it by call_id.
 
-    kind: `frames`, `caption`, `qa` or `error`. text: the caption, the answer or the error, without any wrapper (the protocol
-    adds wrappers when it renders). frames: those shown to the teacher, or, for `qa`, to the model that answered.
-    start_s, end_s: seconds covered. call_key: key of the model call behind it, "" where there was none.
+    kind: `frames`, `caption`, `qa` or `error`. text: the caption, the answer or the error, without any wrapper (the
+    protocol adds wrappers when it renders). frames: those shown to the teacher, or, for `qa`, to the model that
+    answered. start_s, end_s: seconds covered. call_key: key of the model call behind it, "" where there was none.
     """
 
     call_id: str

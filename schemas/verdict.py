@@ -12,8 +12,8 @@ class Verdict(Record):
     consistent: a span named in a thought is the span that was called.
     observations_match: re-executing every action gave the recorded frames (indices, times, hashes) and texts.
     answer_correct: the final answer equals the reference.
-    p_gold_blind, p_gold_overview, p_gold_evidence, p_gold_zooms_only: the verifier's probability, in 0..1, of the reference
-    answer given the question alone, the overview, the overview and all zooms, the zooms alone.
+    p_gold_blind, p_gold_overview, p_gold_evidence, p_gold_zooms_only: the verifier's probability, in 0..1, of the
+    reference answer given the question alone, the overview, the overview and all zooms, the zooms alone.
     p_gold_steps: the same after the overview and the first k zooms, k = 0..n; gain_per_step: its differences;
     evidence_gain: p_gold_evidence - p_gold_overview.
     grounding_*: union of zooms against union of clue intervals, in seconds: temporal IoU, recall, precision, in 0..1.

@@ -1,8 +1,8 @@
 """A scripted OpenAI-compatible server over real HTTP on loopback: it captions, zooms, answers, errs and counts.
 
 Replies are a pure function of the request and its Idempotency-Key, so that an interrupted run can be compared with an
-undisturbed one. It may be told the reference answers and clue intervals (a teacher that is often right); nothing else of the
-truth. Every request is logged as one JSON line: key, kind, begin, end, status.
+undisturbed one. It may be told the reference answers and clue intervals (a teacher that is often right); nothing
+else of the truth. Every request is logged as one JSON line: key, kind, begin, end, status.
 
     python -m tests.scripted_server --log calls.jsonl [--truth questions.jsonl] [--latency 0.05] [--errors 0.1]
 """
@@ -32,8 +32,8 @@ _OPTION = re.compile(r"^\(?([A-Z])[.)] (.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Settings:
-    """latency_s: seconds before each reply; errors: share of requests that fail at first; careless: of teacher turns that
-    break the protocol or leave the video; wrong: of answers that are wrong although the truth is known."""
+    """latency_s: seconds before each reply; errors: share of requests that fail at first; careless: of teacher turns
+    that break the protocol or leave the video; wrong: of answers that are wrong although the truth is known."""
 
     latency_s: float = 0.02
     errors: float = 0.0
@@ -60,7 +60,10 @@ class Script:
         if "Video frame at" in prompt:
             return "answerer", f"<reasoning>I looked.</reasoning><answer>Something {dice.choice(_COLOURS)}.</answer>"
         if "<caption>" in prompt:
-            return "captioner", f"<caption>A {dice.choice(_COLOURS)} scene, then a {dice.choice(_COLOURS)} one.</caption>"
+            return (
+                "captioner",
+                f"<caption>A {dice.choice(_COLOURS)} scene, then a {dice.choice(_COLOURS)} one.</caption>",
+            )
         return "unknown", "I do not know this kind of request."
 
     def _videozoomer(self, prompt: str, texts: list[str], dice: random.Random) -> str:
@@ -157,7 +160,9 @@ class Server:
 
 def _completion(body: dict[str, Any], text: str) -> dict[str, Any]:
     prompt = sum(len(_text(m)) for m in body["messages"]) // 4
-    images = sum(1 for m in body["messages"] if isinstance(m["content"], list) for p in m["content"] if "image_url" in p)
+    images = sum(
+        1 for m in body["messages"] if isinstance(m["content"], list) for p in m["content"] if "image_url" in p
+    )
     return {
         "id": "scripted",
         "object": "chat.completion",

@@ -5,6 +5,7 @@ Both load with `AutoModelForImageTextToText` and `AutoProcessor`, like the model
 Call `declare_torchvision_operators` before anything imports transformers' Auto classes.
 """
 
+import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,10 +39,13 @@ CORPUS = [
 def declare_torchvision_operators() -> Any:
     """Lets torchvision's plain wheel, built for CUDA, be imported beside a CPU build of torch; no-op where it fits.
 
-    The cache keeps the returned library alive: its operators go with it.
+    The wheel stands apart from the test environment (`make setup` puts it there): what runs in a process of its own
+    shall not meet it. The cache keeps the returned library alive: its operators go with it.
     """
     import torch
 
+    if find_spec("torchvision") is None:
+        sys.path.append(str(Path(sys.prefix) / "torchvision"))
     torchvision = find_spec("torchvision")
     if torchvision is None or torchvision.origin is None:
         return None

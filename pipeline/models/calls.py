@@ -27,4 +27,4 @@ class CallStore:
     def put(self, key: str, role: str, request: dict[str, Any], response: dict[str, Any]) -> None:
         """Makes a response durable. Raises Fatal where it cannot be written."""
         document = {"key": key, "role": role, "request": request, "response": response}
-        self._storage.write(self.name(key), json.dumps(document, ensure_ascii=False).encode())
+        self._storage.write(self.name(key), json.dumps(document).encode())

@@ -38,11 +38,12 @@ def _wait(state: RetryCallState) -> float:
 class EndpointModel:
     """Calls one model; every reply is durable before it is parsed, and an identical request is never sent twice.
 
-    A request's key is the hash of all that is sent (images by their hash), with the model's name, sampling and sample number.
-    It goes along as `Idempotency-Key`, so that a gateway that knows that header can recognise a repeated call.
-    A 401, 403 or 404 is Fatal; another 4xx is this request's fault (Rejected); 408, 409, 425, 429, 5xx, timeouts, lost
-    connections and broken JSON are retried with jittered backoff or as `Retry-After` says. When the retries of a call are
-    used up, it is Rejected if the server answered any other call meanwhile, and Fatal (an outage) if it answered none.
+    A request's key is the hash of all that is sent (images by their hash), with the model's name, sampling and
+    sample number. It goes along as `Idempotency-Key`, so that a gateway that knows that header can recognise a
+    repeated call. A 401, 403 or 404 is Fatal; another 4xx is this request's fault (Rejected); 408, 409, 425, 429,
+    5xx, timeouts, lost connections and broken JSON are retried with jittered backoff or as `Retry-After` says. When
+    the retries of a call are used up, it is Rejected if the server answered any other call meanwhile, and Fatal (an
+    outage) if it answered none.
     """
 
     def __init__(self, config: Endpoint, role: str, calls: CallStore) -> None:

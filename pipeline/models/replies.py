@@ -12,8 +12,12 @@ Response = dict[str, Any]
 
 
 def visible_text(response: Response) -> str:
-    """The text of the first choice, verbatim."""
-    return (response["choices"][0].get("message") or {}).get("content") or ""
+    """The text of the first choice, verbatim but for lone surrogates, which no file can hold."""
+    return _storable((response["choices"][0].get("message") or {}).get("content") or "")
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def reply_of(key: str, model: str, response: Response, price: Price | None) -> Reply:
@@ -29,7 +33,7 @@ def reply_of(key: str, model: str, response: Response, price: Price | None) -> R
         key=key,
         model=model,
         text=visible_text(response),
-        reasoning=str(message.get("reasoning_content") or message.get("reasoning") or ""),
+        reasoning=_storable(str(message.get("reasoning_content") or message.get("reasoning") or "")),
         finish_reason=finish,
         usage=_usage(response.get("usage") or {}, price),
     )

@@ -68,7 +68,8 @@ def segments_to_caption(timeline: Timeline, width: int) -> list[_Segment]:
 class CaptionStage:
     """Probes each video, takes its overview and, for a protocol that needs them, writes its captions.
 
-    limit: videos under way at once. Captions of an earlier run with equal settings are taken over (`captions.reuse_from`).
+    limit: videos under way at once. Captions of an earlier run with equal settings are taken over
+    (`captions.reuse_from`).
     """
 
     name = "caption"
@@ -131,7 +132,7 @@ class CaptionStage:
     async def _one_pass(
         self, opened: SafeVideo, plans: Sequence[FramePlan], segments: Sequence[_Segment], cues: Sequence[Cue]
     ) -> tuple[list[Picture], list[tuple[CaptionNode, Usage]]]:
-        """The overview's pictures and each segment's caption; a segment is captioned as soon as its last frame is there."""
+        """The overview's pictures, and each segment's caption, asked for as soon as its last frame is there."""
         wanted = [len(opened.indices(plan)) for plan in plans]
         arrived: list[dict[int, Picture]] = [{} for _ in plans]
         captioning: dict[int, asyncio.Task[tuple[CaptionNode, Usage]]] = {}

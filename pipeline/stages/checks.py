@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from prompts.captioning import parse_qa
 from prompts.protocol import Setting, ZoomProtocol
@@ -88,8 +89,8 @@ def consistent(trajectory: Trajectory) -> bool | None:
 class Recheck:
     """What a trajectory's observations are compared with.
 
-    frames: decoded again by re-executing the actions; tree: the run's captions; reply_text: the stored reply of a call by
-    its key, None where it is no longer there.
+    frames: decoded again by re-executing the actions; tree: the run's captions; reply_text: the stored reply of a
+    call by its key, None where it is no longer there.
     """
 
     protocol: ZoomProtocol
@@ -160,15 +161,16 @@ def _difference(recorded: Sequence[Frame], again: Sequence[Frame]) -> str:
     number, old, new = next((i, a, b) for i, (a, b) in enumerate(zip(recorded, again, strict=True)) if a != b)
     if old.hash != new.hash and (old.index, old.time_s) == (new.index, new.time_s):
         return f"frame {number + 1} at {old.time_s:.3f} s: the picture differs"
-    return f"frame {number + 1}: recorded index {old.index} at {old.time_s:.3f} s, decoded {new.index} at {new.time_s:.3f} s"
+    return
+    f"frame {number + 1}: recorded index {old.index} at {old.time_s:.3f} s, decoded {new.index} at {new.time_s:.3f} s"
 
 
 @dataclass(frozen=True)
 class Grounding:
     """Union of zooms against union of clue intervals, in seconds; each in 0..1.
 
-    iou = intersection / union; recall = intersection / clues; precision = intersection / zooms. Each second counts once,
-    so revisiting a clue gains nothing (LongVideo-R1's published reward counts it twice).
+    iou = intersection / union; recall = intersection / clues; precision = intersection / zooms. Each second counts
+    once, so revisiting a clue gains nothing (LongVideo-R1's published reward counts it twice).
     """
 
     iou: float
@@ -192,8 +194,5 @@ def grounding(zoomed: Sequence[Interval], clues: Sequence[Interval]) -> Groundin
 
 def redundant(zoomed: Sequence[Interval]) -> int:
     """How many zooms add less than a millisecond to what those before them covered."""
-    count = 0
-    for number, span in enumerate(zoomed):
-        before = length_s(zoomed[:number])
-        count += number > 0 and length_s(zoomed[: number + 1]) - before < 1e-3
-    return count
+    covered = [length_s(zoomed[: number + 1]) for number in range(len(zoomed))]
+    return sum(after - before < 1e-3 for before, after in pairwise(covered))

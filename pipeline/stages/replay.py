@@ -1,9 +1,10 @@
-"""The replay stage: every recorded action is carried out again on the real video, and a verifier weighs the evidence."""
+"""The replay stage: every recorded action is done again on the real video, and a verifier weighs the evidence."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
@@ -150,7 +151,7 @@ class ReplayStage:
             "p_gold_evidence": steps[-1],
             "p_gold_zooms_only": p[-1] if seen else None,
             "p_gold_steps": steps,
-            "gain_per_step": tuple(b - a for a, b in zip(steps, steps[1:], strict=False)),
+            "gain_per_step": tuple(b - a for a, b in pairwise(steps)),
             "evidence_gain": steps[-1] - steps[0],
             "verifier": scorer.name,
             "verifier_tokens": read,

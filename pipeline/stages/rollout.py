@@ -15,10 +15,13 @@ from schemas.timeline import Segments
 from schemas.trajectory import Action, CaptionLine, Dialogue, Hint, Observation, Overview, Status, Trajectory, Turn
 from schemas.video import Frame, Video
 
+_CUT_OFF = Fault("cut_off", "Your reply was too long and was cut off. Think more briefly.")
+"""A text that ended at the token limit is not an answer, even where it happens to parse as one."""
+
 
 @dataclass(frozen=True)
 class Teaching:
-    """What every attempt of a run has in common. answerer: answers `video_qa`; None where the protocol has no such action."""
+    """What all attempts of a run have in common. answerer: answers `video_qa`; None where there is no such action."""
 
     protocol: ZoomProtocol
     teacher: ChatModel
@@ -104,7 +107,7 @@ class Rollout:
         while len(self.turns) < self.teaching.max_turns:
             reply = await self._ask()
             self.usage += reply.usage
-            step = self.teaching.protocol.parse(reply.text)
+            step = _CUT_OFF if reply.finish_reason == "length" else self.teaching.protocol.parse(reply.text)
             if isinstance(step, Step) and step.actions[0].kind == "answer":
                 if self._take_hint(step.actions[0].answer or "", reply):
                     continue
@@ -132,7 +135,7 @@ class Rollout:
         )
 
     def _take_hint(self, answer: str, reply: Reply) -> bool:
-        """After a wrong answer, and where hints are on: prepares the next hint of the ladder. False where there is none."""
+        """After a wrong answer and with hints on: prepares the next hint. False where there is none."""
         question, segments = self.planned.question, self.setting.segments
         if self.teaching.settings.hints == "off" or segments is None or answers_match(answer, question):
             return False
@@ -256,7 +259,7 @@ class Rollout:
                 "turns": tuple(self.turns),
                 "final_answer": self.final_answer,
                 "hints": tuple(self.hints),
-                "interval_shown": any(hint.level < 3 for hint in self.hints),
+                "interval_shown": bool(self.planned.question.clue_intervals and self.hints),
                 "usage": self.usage,
                 "error": error,
             }

@@ -1,0 +1,238 @@
+"""Nothing lost, nothing twice: kill -9 of the driver and of workers at random moments, then the same command again.
+
+    python -m tests.benchmarks.kills [--quick] [--json FILE]
+
+Bars: the final rows of all stages equal those of an undisturbed run; the server sees again only calls that were in
+flight at a kill; a further run does nothing in under 5 s. The server replies as a pure function of the request, so
+rows can be compared.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.store import ROWS, RunStore
+from schemas.config import STAGES
+from tests.jobfiles import write_job
+from tests.scripted_server import ScriptedServer
+
+MARGIN_S = 0.5
+"""A reply that left the server this long before a kill may not have been durable yet: the call counts as in flight."""
+
+
+@dataclass
+class Outcome:
+    """What a series of kills did to one run."""
+
+    protocol: str
+    driver_kills: int = 0
+    worker_kills: int = 0
+    attempts: int = 0
+    calls: int = 0
+    calls_repeated: int = 0
+    calls_repeated_though_answered: int = 0
+    rows_equal: bool = False
+    poisoned: int = 0
+    second_run_s: float = 0.0
+    deaths: list[tuple[float, float]] = field(default_factory=list, repr=False)
+
+    @property
+    def passed(self) -> bool:
+        return self.rows_equal and self.calls_repeated_though_answered == 0 and self.second_run_s < 5.0
+
+
+def start(job: Path, out: Path) -> "subprocess.Popen[bytes]":
+    log = (out.parent / f"{out.name}.log").open("ab")
+    command = [sys.executable, "-m", "jobs.cli", "generate", str(job), "--out", str(out)]
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+
+
+def finish(process: "subprocess.Popen[bytes]") -> None:
+    if process.wait(timeout=600) != 0:
+        raise RuntimeError(f"the run ended with status {process.returncode}")
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Names of all processes below one, by id."""
+    parents: dict[int, list[int]] = defaultdict(list)
+    names: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                names[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            parents[int(stat.rpartition(")")[2].split()[1])].append(int(entry.name))
+    found: dict[int, str] = {}
+    queue = [pid]
+    while queue:
+        for child in parents[queue.pop()]:
+            found[child] = names[child]
+            queue.append(child)
+    return found
+
+
+def alive(pids: Iterable[int]) -> set[int]:
+    return {pid for pid in pids if Path(f"/proc/{pid}").exists() and not _zombie(pid)}
+
+
+def await_end(below: dict[int, str], patience_s: float = 30.0) -> None:
+    """Waits for the end of a dead driver's processes; Ray's two agents outlive it by minutes and are ended by their id.
+
+    Raises RuntimeError where a worker, a decoder or Ray itself lives on.
+    """
+    agents = {pid for pid, name in below.items() if name.startswith(("ray::DashboardAgent", "ray::RuntimeEnvAgent"))}
+    deadline = time.monotonic() + patience_s
+    while left := alive(below.keys() - agents):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"of a killed driver live on: {[below[pid] for pid in left]}")
+        time.sleep(0.1)
+    for pid in alive(agents):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def kill_driver(job: Path, out: Path, server: ScriptedServer, dice: random.Random, outcome: Outcome) -> None:
+    """Starts the run and kills its driver at a random moment after its first new call."""
+    process = start(job, out)
+    before = len(server.calls())
+    while process.poll() is None and len(server.calls()) == before:
+        time.sleep(0.05)
+    time.sleep(dice.uniform(0.2, 3.0))
+    if process.poll() is not None:
+        return
+    below = descendants(process.pid)
+    killed = time.time()
+    process.send_signal(signal.SIGKILL)
+    outcome.driver_kills += 1
+    process.wait()
+    await_end(below)
+    outcome.deaths.append((killed, time.time()))
+
+
+def kill_workers(
+    job: Path, out: Path, server: ScriptedServer, dice: random.Random, outcome: Outcome, kills: int
+) -> None:
+    """Runs to the end while workers are killed at random moments; the same command again if it ends before."""
+    process = start(job, out)
+    for _ in range(kills):
+        before = len(server.calls())
+        while process.poll() is None and len(server.calls()) == before:
+            time.sleep(0.05)
+        time.sleep(dice.uniform(0.2, 3.0))
+        workers = [pid for pid, name in descendants(process.pid).items() if name.startswith("ray::StageActor")]
+        if process.poll() is not None or not workers:
+            break
+        os.kill(dice.choice(workers), signal.SIGKILL)
+        outcome.deaths.append((time.time(), time.time()))
+        outcome.worker_kills += 1
+    finish(process)
+
+
+def all_rows(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every stage, in a fixed order."""
+    store = RunStore(str(out))
+    return {
+        stage: [
+            row.model_dump() for shard in sorted(store.finished(stage)) for row in store.rows(ROWS[stage], stage, shard)
+        ]
+        for stage in STAGES
+    }
+
+
+def judge_calls(calls: list[dict[str, Any]], outcome: Outcome) -> None:
+    """Counts the calls that were answered more than once, and those of them that no death explains.
+
+    A death lasts from the kill to the end of the last process below: the workers of a killed driver call on for a
+    moment.
+    """
+    by_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for call in calls:
+        if call["status"] == 200:
+            by_key[call["key"]].append(call)
+    outcome.calls = len(by_key)
+    for times in by_key.values():
+        for earlier in sorted(times, key=lambda call: call["begin"])[:-1]:
+            outcome.calls_repeated += 1
+            in_flight = any(
+                earlier["begin"] <= end and kill <= earlier["end"] + MARGIN_S for kill, end in outcome.deaths
+            )
+            outcome.calls_repeated_though_answered += not in_flight
+
+
+def trial(folder: Path, protocol: str, kills: int, seed: int, n_videos: int) -> Outcome:
+    """One protocol: an undisturbed run, a disturbed one, and their comparison."""
+    outcome = Outcome(protocol)
+    dice = random.Random(seed)
+    outs = folder / "undisturbed", folder / "disturbed"
+    logs = [folder / f"{out.name}-calls.jsonl" for out in outs]
+    roles = ("captioner", "teacher") if protocol == "longvideo_r1" else ("teacher",)
+    write_job(folder, "http://127.0.0.1/v1", protocol, n_videos, 3)
+    for out, log in zip(outs, logs, strict=True):
+        with ScriptedServer(log, folder / "questions.jsonl", latency_s=0.2) as server:
+            more = {role: {"concurrency": 4} for role in roles}
+            job = write_job(
+                folder, server.base_url, protocol, n_videos, 3, attempts=3, workers={"videos_per_shard": 2}, **more
+            )
+            if out.name == "disturbed":
+                for _ in range(kills):
+                    kill_driver(job, out, server, dice, outcome)
+                kill_workers(job, out, server, dice, outcome, kills)
+            finish(start(job, out))
+            began = time.monotonic()
+            finish(start(job, out))
+            outcome.second_run_s = time.monotonic() - began
+    undisturbed, disturbed = map(all_rows, outs)
+    outcome.rows_equal = undisturbed == disturbed
+    outcome.attempts = len(disturbed["teach"])
+    kinds = Counter((row["error"] or {}).get("kind") for rows in disturbed.values() for row in rows)
+    outcome.poisoned = kinds["poison"]
+    with ScriptedServer(logs[1]) as server:
+        judge_calls(server.calls(), outcome)
+    return outcome
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one kill of each kind, one protocol")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    kills, protocols = (1, ("longvideo_r1",)) if options.quick else (5, ("longvideo_r1", "videozoomer"))
+    outcomes = []
+    for protocol in protocols:
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes.append(trial(Path(folder), protocol, kills, options.seed, 2 if options.quick else 6))
+    figures = [{name: value for name, value in asdict(o).items() if name != "deaths"} for o in outcomes]
+    table = Table("figure", *protocols, title="kill -9 at random moments, then the same command")
+    for name in figures[0]:
+        table.add_row(name, *(f"{f[name]:.2f}" if isinstance(f[name], float) else str(f[name]) for f in figures))
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2))
+    return 0 if all(outcome.passed for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
