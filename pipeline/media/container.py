@@ -48,7 +48,7 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     try:
-        container = av.open(f"file:{path}", options=options)
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
         raise VideoError("video_unreadable", f"{path}: not a video that FFmpeg can open ({reason(error)})") from error
     stream = container.streams.best("video")

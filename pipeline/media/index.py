@@ -32,6 +32,7 @@ class Index:
     """The frames of one stream. times: of each shown frame, ascending, and end: of the last one's end, in ticks.
 
     entries: where decoding may start, ascending; first: the first decoded frame (its pixels, format and rotation).
+    closed: no frame is stored after a keyframe and shown before it.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Index:
     codec: str
     container: str
     first: VideoFrame
+    closed: bool
 
     def seconds(self, time: int) -> float:
         """Ticks to seconds since the first shown frame."""
@@ -93,6 +95,7 @@ class _Scan:
     end: int
     entries: list[tuple[int, int, int]]
     complete: bool
+    closed: bool = True
 
 
 def build_index(path: str, tick: Tick = no_tick) -> Index:
@@ -113,7 +116,7 @@ def build_index(path: str, tick: Tick = no_tick) -> Index:
         for pts, seek, size in sorted(scan.entries)
         if container in SEEKABLE_CONTAINERS and pts <= times[-1]
     )
-    return Index(path, times, end, time_base, entries, codec, container, first)
+    return Index(path, times, end, time_base, entries, codec, container, first, scan.closed)
 
 
 def _scan(decoder: Decoder) -> _Scan:
@@ -121,6 +124,7 @@ def _scan(decoder: Decoder) -> _Scan:
     scan = _Scan([], 0, [], True)
     extradata = decoder.stream.codec_context.extradata
     floor: int | None = None
+    keyframe = 0
     for packet in decoder.packets():
         if not packet.size:
             continue
@@ -129,9 +133,10 @@ def _scan(decoder: Decoder) -> _Scan:
             scan.complete = False
             continue
         if packet.is_keyframe:
-            floor = pts if floor is None else floor
+            floor, keyframe = pts if floor is None else floor, pts
             if is_entry_point(decoder.codec, bytes(packet), extradata):
                 scan.entries.append((pts, min(pts, pts if packet.dts is None else packet.dts), packet.size))
+        scan.closed = scan.closed and (floor is None or pts >= keyframe)
         if floor is not None and pts >= floor and not packet.is_discard:
             scan.times.append(pts)
             scan.end = max(scan.end, pts + (packet.duration or 0))

@@ -5,12 +5,14 @@ import io
 import threading
 from collections.abc import Iterable
 
+import av
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
+from pipeline.media.container import reason
 from pipeline.media.errors import VideoError
 from schemas.captions import Picture
 from schemas.video import Frame
@@ -88,15 +90,19 @@ class Renderer:
         self._local = threading.local()
 
     def pictures(self, frame: VideoFrame, index: int, time_s: float, sizes: Iterable[Size]) -> dict[Size, Picture]:
-        """The frame as shown, at each (width, height) in pixels, with one hash. Raises VideoError (unsupported)."""
+        """The frame as shown, at each (width, height) in pixels, with one hash. Raises VideoError."""
         digest = frame_hash(frame)
-        return {
-            (width, height): Picture(
-                frame=Frame(index=index, time_s=time_s, hash=digest, width=width, height=height),
-                jpeg=self._jpeg(frame, width, height),
-            )
-            for width, height in sizes
-        }
+        try:
+            return {
+                (width, height): Picture(
+                    frame=Frame(index=index, time_s=time_s, hash=digest, width=width, height=height),
+                    jpeg=self._jpeg(frame, width, height),
+                )
+                for width, height in sizes
+            }
+        except av.FFmpegError as error:
+            fault = f"{frame.format.name} pixels cannot be converted ({reason(error)})"
+            raise VideoError("video_unsupported", f"{self._path}: {fault}") from error
 
     def _jpeg(self, frame: VideoFrame, width: int, height: int) -> bytes:
         image = self._image(frame, (height, width) if self._sideways else (width, height))

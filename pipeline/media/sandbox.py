@@ -24,7 +24,7 @@ from schemas.timeline import Timeline
 from schemas.video import FramePlan, Video
 
 ROOT = Path(__file__).resolve().parents[2]
-GRACE_S = 5.0
+GRACE_S = 2.0
 """How much longer than the child's own alarm the parent waits before it kills the child, in seconds."""
 
 
