@@ -11,7 +11,7 @@ from rich.console import Console
 from jobs.job_file import load_job
 from jobs.progress import RunProgress
 from pipeline.plan import Plan, Planned
-from pipeline.sources import load_questions
+from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
 from prompts.protocols import protocol
 from schemas.config import STAGES, Local, RunConfig, fingerprint, stage_settings
@@ -68,10 +68,14 @@ def checked_protocol(config: RunConfig) -> Any:
 def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int, list[Planned]]:
     """The plan's shards after appending what the source has and the plan has not."""
     plan = Plan(store)
-    items = islice(load_questions(config.source), limit)
-    extension = plan.extend(items, config.attempts, config.workers.videos_per_shard)
-    if extension.duplicates:
-        console.print(f"{extension.duplicates} source rows repeat an earlier one word for word and are planned once")
+    if limit is not None and plan.n_questions > limit:
+        raise UserError(f"--limit {limit}: this run is planned with {plan.n_questions} questions; choose another --out")
+    request = {"source": source_hash(config.source), "attempts": config.attempts, "limit": limit}
+    if not plan.covers(request):
+        items = islice(load_questions(config.source), limit)
+        extension = plan.extend(items, config.attempts, config.workers.videos_per_shard, request)
+        if extension.duplicates:
+            console.print(f"{extension.duplicates} source rows repeat an earlier one and are planned once")
     if not plan.rows:
         raise UserError(f"source.path: {config.source.path} holds no questions")
     return plan.shards()

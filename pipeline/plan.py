@@ -4,11 +4,12 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from pipeline.sources import BadRow
-from pipeline.store import RunStore, to_parquet
+from pipeline.store import RunStore, footer_of, to_parquet
 from schemas.arrow import from_table
 from schemas.errors import Failure
 from schemas.question import Question
@@ -43,10 +44,20 @@ class Plan:
         self._store = store
         self.rows: list[Planned] = []
         self.n_parts = 0
+        self._covered: list[dict[str, Any]] = []
         for name in store.storage.names("plan", ".parquet"):
-            table = pq.read_table(io.BytesIO(store.storage.read(f"plan/{name}")))
-            self.rows.extend(from_table(Planned, table))
+            file = pq.ParquetFile(io.BytesIO(store.storage.read(f"plan/{name}")))
+            self.rows.extend(from_table(Planned, file.read()))
+            self._covered.append(footer_of(file.metadata)["covers"])
             self.n_parts += 1
+
+    def covers(self, request: dict[str, Any]) -> bool:
+        """Whether a part was written for just this request, so that the source need not be read again."""
+        return request in self._covered
+
+    @property
+    def n_questions(self) -> int:
+        return len({row.question.question_id for row in self.rows})
 
     def shards(self) -> dict[int, list[Planned]]:
         """The attempts of each shard, in plan order."""
@@ -55,8 +66,17 @@ class Plan:
             shards[row.shard].append(row)
         return dict(shards)
 
-    def extend(self, items: Iterable[Question | BadRow], attempts: int, videos_per_shard: int) -> Extension:
-        """Appends the attempts that are not planned yet, grouped by video into new shards, as one more part."""
+    def extend(
+        self,
+        items: Iterable[Question | BadRow],
+        attempts: int,
+        videos_per_shard: int,
+        request: dict[str, Any] | None = None,
+    ) -> Extension:
+        """Appends the attempts that are not planned yet, grouped by video into new shards, as one more part.
+
+        request: what the items are (see `covers`), kept in the part's footer.
+        """
         known = {row.trajectory_id for row in self.rows}
         by_video: dict[str, list[Planned]] = defaultdict(list)
         seen: set[str] = set()
@@ -71,10 +91,10 @@ class Plan:
                 planned = Planned(shard=0, attempt=attempt, question=question, error=error)
                 if planned.trajectory_id not in known:
                     by_video[question.video_id].append(planned)
-        self._append(list(by_video.values()), videos_per_shard)
+        self._append(list(by_video.values()), videos_per_shard, request or {})
         return Extension(sum(map(len, by_video.values())), duplicates)
 
-    def _append(self, groups: Sequence[Sequence[Planned]], videos_per_shard: int) -> None:
+    def _append(self, groups: Sequence[Sequence[Planned]], videos_per_shard: int, request: dict[str, Any]) -> None:
         if not groups:
             return
         first = max((row.shard for row in self.rows), default=-1) + 1
@@ -84,6 +104,6 @@ class Plan:
             for row in group
         ]
         name = f"plan/part-{self.n_parts:05d}.parquet"
-        self._store.storage.write(name, to_parquet(Planned, part, {"rows": len(part)}))
+        self._store.storage.write(name, to_parquet(Planned, part, {"rows": len(part), "covers": request}))
         self.rows.extend(part)
         self.n_parts += 1

@@ -4,10 +4,13 @@ A new source is one function from a raw row to a `Question`. A row that cannot b
 nothing.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import fsspec
 
 from schemas.config import Source
 from schemas.errors import Failure, Rejected, UserError
@@ -150,6 +153,18 @@ def load_questions(source: Source) -> Iterator[Question | BadRow]:
                 yield _unusable(row, fault)
     except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
         raise UserError(f"source.path: cannot read {source.path} as {source.format}: {error}") from error
+
+
+def source_hash(source: Source) -> str:
+    """SHA-256 of the annotation file. Raises UserError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with fsspec.open(source.path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"source.path: cannot read {source.path}: {error.strerror or error}") from error
+    return digest.hexdigest()
 
 
 def video_uri(source: Source, video_id: str) -> str:

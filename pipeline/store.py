@@ -34,6 +34,16 @@ def to_parquet(record: type[Record], rows: Sequence[Record], footer: dict[str, A
     return buffer.getvalue()
 
 
+def read_parquet(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The table in a Parquet file's bytes (`pq.read_table` would import pandas for it)."""
+    return pq.ParquetFile(io.BytesIO(data)).read(columns=columns)
+
+
+def footer_of(metadata: pq.FileMetaData) -> dict[str, Any]:
+    """What `to_parquet` wrote as footer."""
+    return dict(json.loads((metadata.metadata or {})[_FOOTER]))
+
+
 def shard_name(stage: str, shard: int) -> str:
     return f"{DIRECTORIES[stage]}/shard-{shard:05d}.parquet"
 
@@ -94,13 +104,12 @@ class RunStore:
 
     def table(self, stage: str, shard: int, columns: list[str] | None = None) -> pa.Table:
         """A committed shard as a table. Raises FileNotFoundError."""
-        return pq.read_table(io.BytesIO(self.storage.read(shard_name(stage, shard))), columns=columns)
+        return read_parquet(self.storage.read(shard_name(stage, shard)), columns)
 
     def footer(self, stage: str, shard: int) -> dict[str, Any]:
         """What the shard's footer says."""
         with self.storage.fs.open(self.storage.path(shard_name(stage, shard))) as file:
-            metadata = pq.read_metadata(file).metadata or {}
-        return dict(json.loads(metadata[_FOOTER]))
+            return footer_of(pq.read_metadata(file))
 
     def parquet_paths(self, stage: str) -> list[str]:
         """Full paths of a stage's committed shards, in order."""

@@ -161,8 +161,8 @@ def _difference(recorded: Sequence[Frame], again: Sequence[Frame]) -> str:
     number, old, new = next((i, a, b) for i, (a, b) in enumerate(zip(recorded, again, strict=True)) if a != b)
     if old.hash != new.hash and (old.index, old.time_s) == (new.index, new.time_s):
         return f"frame {number + 1} at {old.time_s:.3f} s: the picture differs"
-    return
-    f"frame {number + 1}: recorded index {old.index} at {old.time_s:.3f} s, decoded {new.index} at {new.time_s:.3f} s"
+    recorded_at, decoded_at = f"{old.index} at {old.time_s:.3f} s", f"{new.index} at {new.time_s:.3f} s"
+    return f"frame {number + 1}: recorded index {recorded_at}, decoded {decoded_at}"
 
 
 @dataclass(frozen=True)
