@@ -5,8 +5,9 @@ patch a finished MP4. `render_video` makes a small plain one for tests that just
 """
 
 import io
+import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -181,13 +182,13 @@ def remux(source: Path, target: Path, start_at_keyframe: int = 0) -> None:
                 writer.mux(packet)
 
 
-def linear_frames(path: Path) -> list[VideoFrame]:
-    """All frames of a video in one thread from the start: the plainest use of libavcodec, the yardstick of the rest."""
+def linear_frames(path: Path, limit: int | None = None) -> Iterator[VideoFrame]:
+    """The frames of a video in one thread from the start: the plainest use of libavcodec, the yardstick of the rest."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         assert isinstance(stream, VideoStream)
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-        return list(container.decode(stream))
+        yield from itertools.islice(container.decode(stream), limit)
 
 
 def truncate(source: Path, target: Path, share: float = 0.6) -> None:

@@ -1,8 +1,8 @@
 """A second opinion on a file's frames: decord, a separate reader with its own FFmpeg 4, where it is known to be right.
 
 decord 0.6 cannot open AV1, is wrong from the first frame in MPEG-TS, counts frames that an edit list hides, turns but
-does not mirror, and is wrong after a seek in open groups of pictures. So it is asked about MP4 and Matroska files with as many frames as ours
-has: spread over the file where its groups are closed, else in one go from the start.
+does not mirror, and is wrong after a seek in open groups of pictures. So it is asked about MP4 and Matroska files in
+which it finds as many frames as we do: spread over the file where its groups are closed, else in one go from the start.
 """
 
 from collections.abc import Sequence
