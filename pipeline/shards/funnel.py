@@ -1,0 +1,105 @@
+"""The funnel from planned to kept: every attempt that is not kept is lost at one level for one reason."""
+
+from dataclasses import dataclass
+
+from pipeline.shards.condition import Condition
+from pipeline.shards.table import Rows
+from schemas.errors import Fatal
+
+LEVELS = ("captioned", "answered", "verified", "kept")
+"""What an attempt must reach, in order; before them stands `planned`."""
+
+STATUSES = ("answered", "gave_up", "malformed", "failed", "not_run")
+
+_BEFORE_THE_CONDITION = """
+    WHEN status = 'failed' AND error_stage IN ('source', 'caption')
+        THEN ['captioned', error_stage || '/' || error_kind, error_message]
+    WHEN status = 'not_run' AND caption_status = 'failed'
+        THEN ['captioned', 'caption/' || coalesce(caption_error_kind, 'unknown'), caption_error_message]
+    WHEN status = 'not_run' AND NOT captioned THEN ['captioned', 'not yet captioned', NULL]
+    WHEN status = 'not_run' THEN ['answered', 'not yet rolled out', NULL]
+    WHEN status = 'failed' THEN ['answered', coalesce(error_stage || '/' || error_kind, 'unknown'), error_message]
+    WHEN status != 'answered' THEN ['answered', status, NULL]
+    WHEN NOT has_verdict THEN ['verified', 'not yet verified', NULL]
+    WHEN NOT verified THEN ['verified', 'replay/' || verdict_error_kind, verdict_error_message]
+"""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Attempts lost for one reason. example: the message of one of them, "" where there is none."""
+
+    level: str
+    reason: str
+    rows: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """planned: attempts looked at; reached: how many came to each level; losses: by level, most frequent first.
+
+    statuses: attempts by status, `not_run` among them; they add up to `planned`.
+    """
+
+    planned: int
+    reached: dict[str, int]
+    losses: tuple[Loss, ...]
+    statuses: dict[str, int]
+
+    @property
+    def kept(self) -> int:
+        return self.reached["kept"]
+
+
+def loss_sql(rows: Rows, condition: Condition) -> str:
+    """An expression over `rows`: NULL for a kept row, else [level, reason, message]. Raises UserError."""
+    checked = [(clause.reason, rows.check(clause.sql)) for clause in condition.clauses]
+    kept = " AND ".join(f"coalesce({sql}, false)" for _, sql in checked)
+    failed = "\n".join(
+        f"WHEN NOT coalesce({sql}, false) THEN ['kept', {text(reason)}, NULL]" for reason, sql in checked
+    )
+    return f"CASE WHEN {kept} THEN NULL {_BEFORE_THE_CONDITION} {failed} END"
+
+
+def funnel(rows: Rows, condition: Condition, where: str | None = None) -> Funnel:
+    """The funnel of the rows that meet `where` (None: of all).
+
+    Raises UserError for a bad condition, Fatal where attempts are lost or counted twice.
+    """
+    looked_at = rows.check(where) if where is not None else "true"
+    counted = rows.query(
+        f"SELECT loss[1] AS level, loss[2] AS reason, count(*) AS n, coalesce(min(loss[3]), '') AS example "
+        f"FROM (SELECT {loss_sql(rows, condition)} AS loss FROM rows WHERE {looked_at}) WHERE loss IS NOT NULL "
+        "GROUP BY ALL ORDER BY n DESC, reason"
+    )
+    found = {
+        r["status"]: r["n"] for r in rows.query(f"SELECT status, count(*) AS n FROM rows WHERE {looked_at} GROUP BY 1")
+    }
+    statuses = {status: found.pop(status, 0) for status in STATUSES} | found
+    losses = [Loss(r["level"], r["reason"], r["n"], r["example"]) for r in counted]
+    losses.sort(key=lambda loss: LEVELS.index(loss.level))
+    (total,) = rows.query(f"SELECT count(*) AS planned FROM rows WHERE {looked_at}")
+    reached, left = {}, total["planned"]
+    for level in LEVELS:
+        left -= sum(loss.rows for loss in losses if loss.level == level)
+        reached[level] = left
+    result = Funnel(total["planned"], reached, tuple(losses), statuses)
+    (kept,) = rows.query(f"SELECT count(*) AS n FROM rows WHERE {looked_at} AND {loss_sql(rows, condition)} IS NULL")
+    _conserve(rows, result, kept["n"])
+    return result
+
+
+def _conserve(rows: Rows, found: Funnel, kept: int) -> None:
+    """planned = answered + gave up + malformed + failed + not yet run, and = kept + all losses."""
+    unknown = found.statuses.keys() - set(STATUSES)
+    if unknown or sum(found.statuses.values()) != found.planned or found.kept != kept:
+        raise Fatal(
+            f"{rows.store.url}: {found.planned} attempts do not add up: by status {found.statuses}, kept {kept}, "
+            f"lost {sum(loss.rows for loss in found.losses)}"
+        )
+
+
+def text(value: str) -> str:
+    """A text as SQL."""
+    return "'" + value.replace("'", "''") + "'"
