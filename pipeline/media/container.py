@@ -42,8 +42,9 @@ def check_file(path: str) -> None:
 
 
 def open_video(path: str) -> tuple[InputContainer, VideoStream]:
-    """The opened container and its best video stream (FFmpeg's choice: the largest; cover art does not count).
+    """The opened container and its best video stream.
 
+    Of several, FFmpeg's choice: the one marked as default, then the one with the higher bit rate. Cover art is none.
     Raises VideoError (video_unreadable, video_no_stream, video_unsupported).
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
