@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.media.container import container_name, open_video, reason
+from pipeline.media.entries import is_unreferenced
 from pipeline.media.errors import VideoError
 
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -62,12 +63,14 @@ class Decoder:
         self._tick = tick
         self._container, self.stream = open_video(path)
         self._primed = False
+        self.skipped: set[int] = set()
         context = self.stream.codec_context
         context.options = DECODER_OPTIONS
         # The DTS that stands in for a missing time is right only without frame threads.
         context.thread_type = "SLICE" if container_name(self._container) == "avi" else "FRAME"
         context.thread_count = THREADS
         self.container_name = container_name(self._container)
+        self._extradata = context.extradata
         self.codec = context.codec.canonical_name
         self.time_base: Fraction = self.stream.time_base or Fraction(1)
 
@@ -90,16 +93,20 @@ class Decoder:
         except av.FFmpegError as error:
             raise self._damaged(at, reason(error)) from error
 
-    def frames(self, entry: Entry | None = None) -> Iterator[VideoFrame]:
+    def frames(self, entry: Entry | None = None, wanted: Container[int] | None = None) -> Iterator[VideoFrame]:
         """Frames in order of presentation from an entry point, or from the first keyframe of the stream (once only).
 
-        Frames that belong before the starting point are left out: they may lack what they refer to.
-        Raises VideoError at the first fault, and never hands out a frame that comes after it.
+        wanted: times in ticks; frames at other times that no frame is decoded from are not decoded, and their times
+        are put into `skipped` first. Frames that belong before the starting point are left out: they may lack what
+        they refer to. Raises VideoError at the first fault, and never hands out a frame that comes after it.
         """
+        self.skipped.clear()
         floor: int | None = None
         for packet in self._from(entry):
             if packet.size and floor is None:
                 floor = packet.pts
+            elif wanted is not None and self._skips(packet, wanted):
+                continue
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
@@ -112,6 +119,13 @@ class Decoder:
                     raise self._damaged(shown, "the decoder marks a frame as corrupt")
                 yield frame
         self._primed = True
+
+    def _skips(self, packet: "Packet[VideoStream]", wanted: Container[int]) -> bool:
+        pts = packet.pts
+        if pts is None or pts in wanted or not is_unreferenced(self.codec, memoryview(packet), self._extradata):
+            return False
+        self.skipped.add(pts)
+        return True
 
     def _from(self, entry: Entry | None) -> Iterator["Packet[VideoStream]"]:
         """Packets from an entry point on, or from the first keyframe on."""

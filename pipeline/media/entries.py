@@ -1,4 +1,4 @@
-"""Which packets a decoder may start at, by what the codec's standard says, not by the container's word alone.
+"""Which packets a decoder may start at or do without, by the codec's standard, not by the container's word alone.
 
 A container's keyframe flag is not enough: in H.264 it also marks pictures after which later ones still refer back.
 Started at a proven entry point, every picture shown at or after it decodes to the same bits as from the start of the
@@ -6,6 +6,8 @@ stream; pictures shown before it (the leading pictures of an open group) do not,
 """
 
 from collections.abc import Iterator
+
+NalUnit = bytes | memoryview
 
 SELF_CONTAINED_KEYFRAMES = {"vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores", "dnxhd"}
 """Codecs whose keyframes cut every reference by definition (their decoders refuse to go on without one)."""
@@ -29,19 +31,31 @@ def is_entry_point(codec: str, packet: bytes, extradata: bytes | None) -> bool:
     return codec in SELF_CONTAINED_KEYFRAMES
 
 
-def _h264_entry_point(units: Iterator[bytes]) -> bool:
+def is_unreferenced(codec: str, packet: memoryview, extradata: bytes | None) -> bool:
+    """Whether no other picture is decoded from this one, so that leaving it out changes no other.
+
+    H.264 states it for each slice (nal_ref_idc = 0). HEVC's sub-layer non-reference pictures may still be referred to
+    from higher sub-layers; other codecs are not looked into.
+    """
+    if codec != "h264":
+        return False
+    slices = [unit[0] for unit in _nal_units(packet, _nal_length_size(extradata, 4)) if unit[0] & 31 in H264_SLICES]
+    return bool(slices) and not any(first >> 5 & 3 for first in slices)
+
+
+def _h264_entry_point(units: Iterator[NalUnit]) -> bool:
     """An IDR picture, or one whose recovery point message promises exact pictures from here on."""
     recovers = False
     for unit in units:
         kind = unit[0] & 31
         if kind == H264_SEI:
-            recovers = recovers or _recovers_here(unit[1:])
+            recovers = recovers or _recovers_here(bytes(unit[1:]))
         elif kind in H264_SLICES:
             return kind == H264_IDR or recovers
     return False
 
 
-def _hevc_entry_point(units: Iterator[bytes]) -> bool:
+def _hevc_entry_point(units: Iterator[NalUnit]) -> bool:
     """An intra random access point (IDR, CRA or BLA)."""
     for unit in units:
         kind = unit[0] >> 1 & 63
@@ -78,10 +92,10 @@ def _nal_length_size(extradata: bytes | None, at: int) -> int:
     return (extradata[at] & 3) + 1
 
 
-def _nal_units(packet: bytes, length_size: int) -> Iterator[bytes]:
+def _nal_units(packet: NalUnit, length_size: int) -> Iterator[NalUnit]:
     """The first 4096 bytes of each NAL unit of a packet, which is all that is looked at."""
     if length_size == 0:
-        for part in packet.split(b"\0\0\1")[1:]:
+        for part in bytes(packet).split(b"\0\0\1")[1:]:
             if part:
                 yield part[:4096]
         return

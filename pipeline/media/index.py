@@ -67,19 +67,23 @@ class Index:
     def _decode(self, wanted: Sequence[int], entries: Sequence[Entry], tick: Tick) -> Iterator[tuple[int, VideoFrame]]:
         with Decoder(self.path, tick) as decoder:
             for entry, run in runs(wanted, entries, SEEK_COST):
-                start = 0 if entry is None else entry.first
                 due = set(run)
-                for index, frame in zip(range(start, run[-1] + 1), self._checked(decoder, entry, start), strict=False):
+                for index, frame in self._checked(decoder, entry, {self.times[index] for index in run}):
                     if index in due:
                         yield index, frame
+                    if index >= run[-1]:
+                        break
 
-    def _checked(self, decoder: Decoder, entry: Entry | None, start: int) -> Iterator[VideoFrame]:
-        """Decoded frames, each of which must be the next one that the index lists."""
-        index = start
-        for frame in decoder.frames(entry):
-            if index == len(self.times) or frame_time(frame) != self.times[index]:
+    def _checked(self, decoder: Decoder, entry: Entry | None, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Decoded frames with their indices: each the next one that the index lists, save those left out on purpose."""
+        index = 0 if entry is None else entry.first
+        for frame in decoder.frames(entry, wanted):
+            time = frame_time(frame)
+            while index < len(self.times) and self.times[index] != time and self.times[index] in decoder.skipped:
+                index += 1
+            if index == len(self.times) or self.times[index] != time:
                 break
-            yield frame
+            yield index, frame
             index += 1
         if index < len(self.times):
             at = self.seconds(self.times[index])
