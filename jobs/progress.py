@@ -80,8 +80,8 @@ def _statuses(snapshot: "Snapshot", stage: str) -> str:
 
 
 def _calls(snapshot: "Snapshot") -> str:
-    workers = snapshot.workers.values()
-    sent, retried, reused = (sum(getattr(w, f) for w in workers) for f in ("sent", "retried", "reused"))
+    counts = [count for worker in snapshot.workers.values() for count in worker.calls]
+    sent, retried, reused = (sum(getattr(c, name) for c in counts) for name in ("sent", "retried", "reused"))
     usage = sum((report.usage for report in snapshot.reports), Usage())
     cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.2f}"
     text = f"{sent} calls sent, {retried} of them again after an error, {reused} found in calls/"

@@ -225,12 +225,7 @@ class Cluster:
         workers: dict[str, Progress] = {}
         for stage, actors in self._actors.items():
             answers = [await _progress(actor) for actor in actors] if ask_workers else []
-            workers[stage] = Progress(
-                items=sum(p.items for p in answers),
-                sent=sum(p.sent for p in answers),
-                retried=sum(p.retried for p in answers),
-                reused=sum(p.reused for p in answers),
-            )
+            workers[stage] = Progress(sum(p.items for p in answers), [c for p in answers for c in p.calls])
         return Snapshot(
             total=len(self._shards),
             done={stage: len(done) for stage, done in self._done.items()},

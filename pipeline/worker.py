@@ -9,8 +9,7 @@ from typing import Any
 
 from pipeline.models.build import chat_model, scorer
 from pipeline.models.calls import CallStore
-from pipeline.models.chat import ChatModel
-from pipeline.models.endpoint import EndpointModel
+from pipeline.models.chat import CallCounts, ChatModel
 from pipeline.models.replies import visible_text
 from pipeline.plan import Planned
 from pipeline.sources import video_uri
@@ -42,12 +41,10 @@ class ShardReport:
 
 @dataclass
 class Progress:
-    """Running totals of one worker: items done, calls sent, retried and found again."""
+    """Running totals: items done, and calls by model."""
 
     items: int = 0
-    sent: int = 0
-    retried: int = 0
-    reused: int = 0
+    calls: list[CallCounts] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,18 +93,11 @@ class Worker:
 
     def progress(self) -> Progress:
         """Totals since the worker began."""
-        endpoints = [m for m in self._models.values() if isinstance(m, EndpointModel)]
-        return Progress(
-            items=self._items,
-            sent=sum(m.n_sent for m in endpoints),
-            retried=sum(m.n_retried for m in endpoints),
-            reused=sum(m.n_reused for m in endpoints),
-        )
+        return Progress(self._items, [replace(model.counts) for model in self._models.values()])
 
     async def close(self) -> None:
         for model in self._models.values():
-            if isinstance(model, EndpointModel):
-                await model.close()
+            await model.close()
 
     def _counting(self, care: Care) -> Any:
         def end(item: str) -> None:

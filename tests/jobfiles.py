@@ -37,14 +37,22 @@ def write_job(
     n_videos: int = 2,
     per_video: int = 2,
     seconds: float = 12.0,
+    broken: bool = False,
     **more: Any,
 ) -> Path:
-    """A job file in `folder` with its videos and questions; `more` is merged into the job's sections."""
+    """A job file in `folder` with its videos and questions; `more` is merged into the job's sections.
+
+    broken: adds a video that is cut off in the middle, with questions of its own.
+    """
     videos = [f"clip{i}.mp4" for i in range(n_videos)]
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(videos):
         if not (folder / "videos" / name).exists():
             render_video(folder / "videos" / name, seconds, seed=seed)
+    if broken:
+        videos.append("broken.mp4")
+        whole = (folder / "videos" / videos[0]).read_bytes()
+        (folder / "videos" / "broken.mp4").write_bytes(whole[: len(whole) // 2])
     write_questions(folder / "questions.jsonl", videos, per_video, seconds)
     model = {"model": "scripted", "base_url": base_url, "max_tokens": 500, "retries": 4}
     job: dict[str, Any] = {

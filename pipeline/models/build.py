@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.models.calls import CallStore
-from pipeline.models.chat import ChatMessage, ChatModel, Reply, Scorer
-from pipeline.models.endpoint import EndpointModel
+from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply, Scorer
 from pipeline.models.replies import reply_of, response_of
 from schemas.config import Endpoint, Local, Price
 
@@ -21,6 +20,7 @@ class RememberedModel:
 
     def __init__(self, model: "LocalModel", role: str, calls: CallStore) -> None:
         self.name = model.name
+        self.counts = CallCounts()
         self._model = model
         self._role = role
         self._calls = calls
@@ -29,16 +29,23 @@ class RememberedModel:
         """See `ChatModel.complete`."""
         key = await asyncio.to_thread(self._model.request_key, messages, sample, stop)
         response = await asyncio.to_thread(self._calls.get, key)
+        self.counts.reused += response is not None
         if response is None:
+            self.counts.sent += 1
             reply = await self._model.complete(messages, sample=sample, stop=stop)
             response = response_of(reply)
             await asyncio.to_thread(self._calls.put, key, self._role, {"model": self.name, "sample": sample}, response)
         return reply_of(key, self.name, response, _OWN_HARDWARE)
 
+    async def close(self) -> None:
+        """Nothing to give back: the model goes with its process."""
+
 
 def chat_model(config: Endpoint | Local, role: str, calls: CallStore) -> ChatModel:
     """The captioner or teacher of a config. Raises UserError where a local model cannot be loaded."""
     if isinstance(config, Endpoint):
+        from pipeline.models.endpoint import EndpointModel
+
         return EndpointModel(config, role, calls)
     return RememberedModel(_local(config), role, calls)
 

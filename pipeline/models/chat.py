@@ -65,16 +65,30 @@ class Reply(Record):
     usage: Usage
 
 
+@dataclass
+class CallCounts:
+    """Calls of one model since it was made: sent to it, of those sent again after an error, found among the run's."""
+
+    sent: int = 0
+    retried: int = 0
+    reused: int = 0
+
+
 class ChatModel(Protocol):
     """Anything that answers a chat. Implementations bound their own concurrency and retries."""
 
     name: str
+    counts: CallCounts
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """The reply to a chat. sample: distinguishes repeated requests with equal content (the attempt).
 
-        Raises Rejected where this request can never succeed, Fatal where none can, Transient after bounded retries.
+        Raises Rejected where this request can never succeed, Fatal where none can.
         """
+        ...
+
+    async def close(self) -> None:
+        """Gives back what the model holds."""
         ...
 
 

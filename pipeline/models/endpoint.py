@@ -12,7 +12,7 @@ import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from pipeline.models.calls import CallStore
-from pipeline.models.chat import ChatMessage, Reply
+from pipeline.models.chat import CallCounts, ChatMessage, Reply
 from pipeline.models.replies import reply_of
 from schemas.config import Endpoint
 from schemas.errors import Fatal, Rejected, Transient, UserError
@@ -48,9 +48,7 @@ class EndpointModel:
 
     def __init__(self, config: Endpoint, role: str, calls: CallStore) -> None:
         self.name = config.model
-        self.n_sent = 0
-        self.n_retried = 0
-        self.n_reused = 0
+        self.counts = CallCounts()
         self._config = config
         self._role = role
         self._calls = calls
@@ -73,7 +71,7 @@ class EndpointModel:
         """The stored response to a request, or a new one, made durable."""
         response = await asyncio.to_thread(self._calls.get, key)
         if response is not None:
-            self.n_reused += 1
+            self.counts.reused += 1
             return response
         async with self._slots:
             body = await asyncio.to_thread(_with_images, request, messages)
@@ -109,7 +107,7 @@ class EndpointModel:
         try:
             async for attempt in retrying:
                 with attempt:
-                    self.n_retried += attempt.retry_state.attempt_number > 1
+                    self.counts.retried += attempt.retry_state.attempt_number > 1
                     return await self._send_once(body, key)
         except Transient as error:
             tried = f"{error} (tried {self._config.retries + 1} times)"
@@ -121,7 +119,7 @@ class EndpointModel:
         raise AssertionError("unreachable: tenacity either returns or raises")
 
     async def _send_once(self, body: dict[str, Any], key: str) -> dict[str, Any]:
-        self.n_sent += 1
+        self.counts.sent += 1
         try:
             answer = await self._open().chat.completions.create(**body, extra_headers={"Idempotency-Key": key})
         except openai.APIStatusError as error:

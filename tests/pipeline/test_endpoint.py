@@ -73,7 +73,7 @@ def test_a_reply_survives_its_process(tmp_path: Path) -> None:
             first = await model.complete(HELLO)
         async with endpoint(tmp_path, lambda _: web.Response(status=500)) as (model, seen):
             assert await model.complete(HELLO) == first
-            assert seen == [] and model.n_reused == 1
+            assert seen == [] and model.counts.reused == 1
 
     asyncio.run(scene())
 
@@ -98,7 +98,7 @@ def test_a_passing_error_is_retried(tmp_path: Path, status: int) -> None:
 
         async with endpoint(tmp_path, answer) as (model, seen):
             assert (await model.complete(HELLO)).text == "hi"
-            assert len(seen) == 3 and model.n_retried == 2
+            assert len(seen) == 3 and model.counts.retried == 2
 
     asyncio.run(scene())
 
