@@ -61,6 +61,7 @@ def _decord_brightness(path: str, wanted: Sequence[int], index: Index) -> list[B
         import decord
     except ImportError:
         return None
+    decord.logging.set_level(decord.logging.QUIET)
     try:
         reader = decord.VideoReader(path, num_threads=1)
         if len(reader) != len(index.times):
