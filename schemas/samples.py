@@ -59,20 +59,24 @@ class Provenance(Record):
 
 
 class SftSample(Record):
-    """One kept trajectory. images: one reference for each `<image>`, in order of appearance."""
+    """One kept trajectory. images: one reference for each `<image>`, in order of appearance.
+
+    answer: the final answer as the teacher wrote it, None where a cut keeps attempts that gave none.
+    """
 
     messages: tuple[SampleMessage, ...]
     images: tuple[MediaReference, ...]
     video: VideoReference
-    answer: str
+    answer: str | None
     provenance: Provenance
 
 
 class RlSample(Record):
     """One question with at least one kept trajectory: the prompt, and what its reward needs.
 
-    ground_truth: the letter, or the text of an open answer. n_attempts, n_correct: all attempts of the run at this
-    question, failed ones counted; pass_rate = n_correct / n_attempts.
+    ground_truth: the letter, or the text of an open answer. n_attempts, n_correct: the run's attempts at this
+    question whose outcome is known, failed ones counted as wrong; pass_rate = n_correct / n_attempts, None without any
+    such attempt. provenance: of the first kept attempt.
     """
 
     prompt: tuple[SampleMessage, ...]
@@ -86,5 +90,5 @@ class RlSample(Record):
     caption_width: int | None
     n_attempts: int
     n_correct: int
-    pass_rate: float
+    pass_rate: float | None
     provenance: Provenance

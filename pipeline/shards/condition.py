@@ -35,4 +35,4 @@ class Condition:
 
 def where(sql: str) -> Condition:
     """A user's own condition."""
-    return Condition("where", "a condition given on the command line", "", (Clause("where", sql),))
+    return Condition("where", "A condition given on the command line.", "", (Clause("--where not met", sql),))

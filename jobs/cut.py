@@ -1,0 +1,84 @@
+"""`zoomtrail cut`: what a condition keeps, as Parquet for a trainer."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.shards.condition import Condition
+    from pipeline.shards.cut import Cut
+
+
+def cut(
+    run: str,
+    name: str,
+    preset: str | None,
+    where: str | None,
+    kind: Literal["sft", "rl"],
+    rows_per_file: int = 10_000,
+) -> None:
+    """Writes RUN/cuts/NAME with at most `rows_per_file` rows to a file. With both, preset and where must hold.
+
+    Raises UserError where the run, the name, the preset or the condition is none, or the name is taken; Fatal where the
+    files cannot be written.
+    """
+    if rows_per_file < 1:
+        raise UserError(f"--rows-per-file {rows_per_file}: must be at least 1")
+    from pipeline.shards.cut import Order
+    from pipeline.shards.cut import cut as make
+    from pipeline.shards.table import Rows
+    from pipeline.store import RunStore
+
+    order = Order(name, kind, _condition(preset, where), rows_per_file)
+    rows = Rows(RunStore(run))
+    with _progress() as show:
+        made = make(rows, order, show)
+    _report(made, run)
+
+
+def _condition(preset: str | None, where: str | None) -> "Condition":
+    from jobs import presets
+    from pipeline.shards import condition
+
+    if where is None:
+        return presets.preset(preset or presets.DEFAULT)
+    if preset is None:
+        return condition.where(where)
+    return presets.preset(preset).plus(*condition.where(where).clauses)
+
+
+def _report(made: "Cut", run: str) -> None:
+    from jobs.stats import printable
+
+    found = made.funnel
+    for loss in found.losses:
+        print(f"  dropped {loss.rows:>7}  {printable(loss.reason)}")
+    if waiting := found.statuses["not_run"]:
+        print(f"the run is not finished: {_count(waiting, 'attempt')} not made yet")
+    there = f"{_count(made.rows, 'row')} in {_count(made.files, 'file')} in {made.folder}"
+    print(
+        f"kept {found.kept} of {_count(found.planned, 'attempt')}; {'wrote' if made.made else 'there already:'} {there}"
+    )
+    if not made.rows:
+        print(f"no attempt meets the condition, so the file is empty; see `zoomtrail stats {run}`")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar of shards on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("shards")
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,122 @@
+"""From trajectories to training rows, by the same renderer that the teacher was asked with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prompts.protocols import protocol
+from schemas.chat import Message
+from schemas.errors import Fatal, UserError
+from schemas.samples import MediaReference, Provenance, RlSample, SampleMessage, SftSample, VideoReference
+from schemas.trajectory import Trajectory
+from schemas.video import Frame, Video
+
+Facts = dict[str, Any]
+"""What SQL knows of a kept trajectory: columns of its verdict for its provenance, and its question's counts."""
+
+
+def sft_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> SftSample:
+    """The whole conversation of a kept trajectory. origin: `run_fingerprint` and `kept_by`.
+
+    Raises Fatal where the `<image>` marks are not the frames: such a row would train on the wrong pictures.
+    Raises UserError where the turns belong to another version of the protocol.
+    """
+    messages = _messages(trajectory, trajectory)
+    return SftSample(
+        messages=_sample_messages(messages),
+        images=_images(messages),
+        video=_video(trajectory),
+        answer=trajectory.final_answer,
+        provenance=_provenance(trajectory, facts, origin),
+    )
+
+
+def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> RlSample:
+    """The prompt of a kept trajectory's question, before any turn. facts: also `n_attempts` and `n_correct`.
+
+    Raises Fatal as `sft_sample` does.
+    """
+    question = trajectory.question
+    messages = _messages(trajectory, trajectory.model_copy(update={"turns": ()}))
+    return RlSample(
+        prompt=_sample_messages(messages),
+        images=_images(messages),
+        video=_video(trajectory),
+        kind=question.kind,
+        ground_truth=question.answer_letter or question.answer_text,
+        answer_text=question.answer_text,
+        choices=question.choices,
+        clue_intervals=question.clue_intervals,
+        caption_width=trajectory.overview.width if trajectory.overview else None,
+        n_attempts=facts["n_attempts"],
+        n_correct=facts["n_correct"],
+        pass_rate=facts["n_correct"] / facts["n_attempts"] if facts["n_attempts"] else None,
+        provenance=_provenance(trajectory, facts, origin),
+    )
+
+
+def _messages(trajectory: Trajectory, shown: Trajectory) -> tuple[Message, ...]:
+    try:
+        zoom = protocol(trajectory.protocol)
+    except KeyError as error:
+        raise Fatal(f"{trajectory.trajectory_id}: {error.args[0]}") from error
+    if zoom.version != trajectory.protocol_version:
+        raise UserError(
+            f"{trajectory.trajectory_id} was made with version {trajectory.protocol_version} of {zoom.name}, this is "
+            f"version {zoom.version}: cut with the Zoomtrail that made it"
+        )
+    messages = zoom.messages(shown.dialogue())
+    stray = [part for message in messages for part in message.parts if isinstance(part, str) and _media_marks(part)]
+    if stray:
+        raise Fatal(f"{trajectory.trajectory_id}: a text holds {_media_marks(stray[0])}, so images would be misplaced")
+    return messages
+
+
+def _media_marks(text: str) -> list[str]:
+    """The media placeholders that a text holds."""
+    return [mark for mark in ("<image>", "<video>", "<audio>") if mark in text]
+
+
+def _sample_messages(messages: Sequence[Message]) -> tuple[SampleMessage, ...]:
+    return tuple(SampleMessage(role=m.role, content=m.text, train=m.trainable) for m in messages)
+
+
+def _images(messages: Sequence[Message]) -> tuple[MediaReference, ...]:
+    return tuple(_image(frame) for message in messages for frame in message.frames)
+
+
+def _image(frame: Frame) -> MediaReference:
+    return MediaReference(
+        index=frame.index, time_s=frame.time_s, width=frame.width, height=frame.height, hash=frame.hash
+    )
+
+
+def _video(trajectory: Trajectory) -> VideoReference:
+    video: Video = trajectory.dialogue().video
+    return VideoReference(
+        video_id=video.video_id,
+        uri=video.uri,
+        content_hash=video.content_hash,
+        duration_s=video.duration_s,
+        fps=video.fps,
+        n_frames=video.n_frames,
+    )
+
+
+def _provenance(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> Provenance:
+    return Provenance(
+        trajectory_id=trajectory.trajectory_id,
+        question_id=trajectory.question_id,
+        attempt=trajectory.attempt,
+        protocol=trajectory.protocol,
+        protocol_version=trajectory.protocol_version,
+        teacher=trajectory.teacher,
+        verifier=facts["verifier"],
+        hint_level=len(trajectory.hints) - 1,
+        answer_shown=trajectory.answer_shown,
+        interval_shown=trajectory.interval_shown,
+        evidence_gain=facts["evidence_gain"],
+        p_gold_evidence=facts["p_gold_evidence"],
+        grounding_iou=facts["grounding_iou"],
+        run_fingerprint=origin["run_fingerprint"],
+        kept_by=origin["kept_by"],
+    )
