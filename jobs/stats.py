@@ -139,9 +139,10 @@ def _share(part: int, whole: int) -> str:
 
 
 def _dollars(spent: "Spent") -> str:
-    if spent.cost_usd is None:
-        return f"unknown ({spent.rows_without_price} rows without a price)"
-    return f"{spent.cost_usd:.4f}"
+    if spent.cost_usd is not None:
+        return f"{spent.cost_usd:.4f}"
+    rows = spent.rows_without_price
+    return f"unknown ({rows} row{'' if rows == 1 else 's'} without a price)"
 
 
 def _mean(value: "Mean") -> str:

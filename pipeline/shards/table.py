@@ -143,8 +143,11 @@ class Rows:
         if name.lower() in known or name in bound:
             return
         close = [f"{n} ({known[n]})" for n in difflib.get_close_matches(name.lower(), known, 2)]
-        guess = f"; did you mean {' or '.join(close)}?" if close else "; texts stand in 'single quotes'"
-        raise UserError(f"condition {_quoted(condition)}: no column {name!r}{guess} Columns: {', '.join(known)}")
+        guess = f" Did you mean {' or '.join(close)}?" if close else ""
+        quotes = " Texts stand in 'single quotes'." if f'"{name}"' in condition else ""
+        raise UserError(
+            f"condition {_quoted(condition)}: there is no column {name}.{guess}{quotes} Columns: {', '.join(known)}"
+        )
 
     def _require_steady(self, function: str, condition: str) -> None:
         unsteady = self._db.execute(
