@@ -1,10 +1,10 @@
 """`make demo`: the whole pipeline on videos rendered on the spot, against the scripted server of the tests.
 
-    python -m tests.demo [--out DIR] [--protocol NAME]
+    python -m tests.demo [--out DIR] [--protocol NAME …]
 
-What is real: the videos, the decoding, the stages over Ray, the replay, the shards, the cuts. What is not: the captioner and the
-teacher are scripted (they are told the reference answers), and the verifier is a tiny model with random weights. An embedded
-model that is trained for this takes their place later.
+What is real: the videos, the decoding, the stages over Ray, the replay, the shards, the cuts. What is not: captioner
+and teacher are scripted (they are told the reference answers), and the verifier is a tiny model with random weights. An
+embedded model that is trained for this takes their place later.
 """
 
 import argparse
@@ -57,9 +57,10 @@ def main() -> None:
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
     console.print(
-        "This demo runs the endpoint path against a [bold]scripted server[/] (it stands in for captioner and teacher and is "
-        "told the answers) and verifies with a [bold]tiny model of random weights[/]: its probabilities mean nothing.\n"
-        "Everything else is real: rendered and encoded videos (one of them broken), Ray workers, replay, shards, cuts."
+        "This demo runs the endpoint path against a [bold]scripted server[/]: it stands in for captioner and teacher, "
+        "and is told the answers.\nIt verifies with a [bold]tiny model of random weights[/], so its probabilities mean "
+        "nothing."
+        "\nThe rest is real: rendered videos (one of them broken), Ray workers, replay, shards, cuts."
     )
     for protocol in options.protocol:
         truth = options.out / "questions.jsonl"

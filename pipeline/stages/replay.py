@@ -14,7 +14,7 @@ from pipeline.stages.videos import OpenVideos
 from prompts.judging import answers_match, choices_of, probe_messages
 from prompts.protocol import Setting, ZoomProtocol
 from schemas.captions import CaptionTree, Picture
-from schemas.errors import Failure
+from schemas.errors import Failure, Rejected
 from schemas.timeline import Segments
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
@@ -120,7 +120,10 @@ class ReplayStage:
             "mismatch": difference or None,
             "answer_correct": _answer_correct(trajectory),
         }
-        findings |= await self._probabilities(trajectory, decoded, own)
+        try:
+            findings |= await self._probabilities(trajectory, decoded, own)
+        except Rejected as error:
+            findings["error"] = Failure(stage=self.name, kind=error.kind, message=error.message)
         return _unjudged(trajectory, None).model_copy(update=findings)
 
     async def _probabilities(

@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH by a test: the worker process dies whenever it begins the attempt that ZOOMTRAIL_TEST_DIES_ON names."""
+"""On PYTHONPATH of a test: a worker process dies when it begins the attempt that ZOOMTRAIL_TEST_DIES_ON names."""
 
 import os
 import signal

@@ -1,0 +1,150 @@
+"""The caption stage: one pass, every segment captioned from its own frames, gaps recorded."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipeline.models.chat import ChatMessage
+from pipeline.stages.caption import CaptionStage, VideoJob, uniform
+from pipeline.stages.items import Care
+from pipeline.subtitles import load_subtitles, parse_srt
+from prompts.protocols import protocol
+from schemas.captions import CaptionTree
+from schemas.config import Captions
+from schemas.timeline import Segments
+from tests.corpus import read_barcode
+from tests.stages.scripted import Say, ScriptedModel, clip, text_of
+
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+<i>Hello</i> there,
+friend.
+
+2
+00:00:05,250 --> 00:00:05,300
+Blink.
+
+3
+00:00:20,000 --> 00:00:21,000
+Too late.
+"""
+
+
+def captioned(
+    folder: Path, say: Say, name: str = "longvideo_r1", subtitles: str | None = None
+) -> tuple[CaptionTree, ScriptedModel]:
+    model = ScriptedModel(say)
+    stage = CaptionStage(protocol(name), model, Captions(), subtitles, "fingerprint")
+    (tree,) = asyncio.run(stage.run([VideoJob("clip.mp4", clip(folder))], Care()))
+    return tree, model
+
+
+def shown(messages: Sequence[ChatMessage]) -> list[int]:
+    """Indices of the frames in a request, read from their pixels."""
+    return [read_barcode(part) for message in messages for part in message.parts if isinstance(part, bytes)]
+
+
+def test_every_segment_of_the_tree_is_captioned_from_its_own_frames(tmp_path: Path) -> None:
+    tree, model = captioned(tmp_path, lambda messages, sample: f"<caption>{len(messages[1].parts)}</caption>")
+    assert tree.status == "ok" and tree.video is not None and tree.width == 4
+    assert [len(node.path) for node in tree.nodes] == [1] * 4 + [2] * 16 + [3] * 64
+    assert model.counts.sent == 84 == tree.usage.calls
+    segments = Segments(tree.video.duration_s, 4)
+    for node in tree.nodes:
+        start, end = segments.span(node.path)
+        assert (node.start_s, node.end_s) == (start, end)
+        assert all(start - 1e-6 <= t < end or len(node.shown_times_s) == 1 for t in node.shown_times_s)
+        assert node.first_frame <= min(node.shown_indices) <= max(node.shown_indices) <= node.last_frame
+        assert node.caption and "<" not in node.caption and node.prompt_hash
+    for one, following in zip(tree.nodes[20:], tree.nodes[21:], strict=False):
+        assert following.first_frame - one.last_frame in (0, 1)
+
+
+def test_the_captioner_sees_the_very_frames_that_are_recorded(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    def say(messages: Sequence[ChatMessage], sample: int) -> str:
+        seen.append(shown(messages))
+        return "<caption>x</caption>"
+
+    tree, _ = captioned(tmp_path, say)
+    assert sorted(seen) == sorted(list(node.shown_indices) for node in tree.nodes)
+
+
+def test_a_protocol_of_frames_gets_its_overview_and_needs_no_captioner(tmp_path: Path) -> None:
+    tree, model = captioned(tmp_path, lambda messages, sample: "never", "videozoomer")
+    assert model.counts.sent == 0 and tree.nodes == () and tree.width is None
+    assert [picture.frame.time_s for picture in tree.overview] == pytest.approx([0, 2, 4, 6, 8, 10], abs=0.06)
+    assert all(read_barcode(p.jpeg) == p.frame.index for p in tree.overview)
+
+
+def test_a_reply_without_a_caption_is_asked_for_again_once(tmp_path: Path) -> None:
+    tree, model = captioned(
+        tmp_path, lambda messages, sample: "<caption>late</caption>" if sample else "<caption></caption>"
+    )
+    assert {node.caption for node in tree.nodes} == {"late"}
+    assert model.counts.sent == 168 == tree.usage.calls
+
+
+def test_a_refused_leaf_closes_only_that_segment(tmp_path: Path) -> None:
+    def say(messages: Sequence[ChatMessage], sample: int) -> str:
+        first_leaf = shown(messages) == [0, 1]
+        return "!content_filter" if first_leaf else "<caption>x</caption>"
+
+    tree, _ = captioned(tmp_path, say)
+    gaps = [node for node in tree.nodes if node.error]
+    assert tree.status == "ok" and [node.path for node in gaps] == [(1, 1, 1)]
+    assert gaps[0].caption == "" and gaps[0].error.startswith("content_filter")
+
+
+def test_a_tree_without_a_top_caption_is_a_failed_row_that_keeps_what_was_paid(tmp_path: Path) -> None:
+    def say(messages: Sequence[ChatMessage], sample: int) -> str:
+        return "!refusal" if len(shown(messages)) == 30 else "<caption>x</caption>"
+
+    tree, _ = captioned(tmp_path, say)
+    assert tree.status == "failed" and tree.error is not None and tree.error.kind == "caption_missing"
+    assert "refusal" in tree.error.message and tree.usage.calls == 80
+
+
+def test_a_broken_video_is_a_failed_row_that_names_file_and_fault(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    stage = CaptionStage(protocol("videozoomer"), None, Captions(), None, "")
+    jobs = [
+        VideoJob("broken.mp4", str(tmp_path / "broken.mp4")),
+        VideoJob("clip.mp4", clip(tmp_path)),
+        VideoJob("none", str(tmp_path / "none.mp4")),
+    ]
+    broken, good, missing = asyncio.run(stage.run(jobs, Care()))
+    assert good.status == "ok"
+    assert broken.error is not None and "broken.mp4" in broken.error.message
+    assert missing.error is not None and missing.error.kind == "video_missing"
+
+
+def test_every_subtitle_reaches_the_captioner_at_every_level(tmp_path: Path) -> None:
+    (tmp_path / "clip.srt").write_text(SRT)
+    tree, model = captioned(tmp_path, lambda messages, sample: "<caption>x</caption>", subtitles=str(tmp_path))
+    texts = [text_of(messages) for messages in model.asked]
+    assert sum("Hello there, friend." in text for text in texts) >= 3
+    assert sum("Blink." in text for text in texts) >= 3
+    assert not any("Too late" in text for text in texts)
+    assert len(tree.nodes) == 84
+
+
+def test_srt_is_read_with_markup_removed_and_odd_files_do_not_break_it(tmp_path: Path) -> None:
+    cues = parse_srt(SRT.replace("\n", "\r\n"))
+    assert [(cue.start_s, cue.end_s, cue.text) for cue in cues[:2]] == [
+        (1.0, 2.5, "Hello there, friend."),
+        (5.25, 5.3, "Blink."),
+    ]
+    assert parse_srt("") == [] and parse_srt("no cues\nhere") == []
+    (tmp_path / "v.mp4.srt").write_bytes("\ufeff1\n00:00:00,0 --> 00:00:01,0\nü".encode("utf-8"))
+    assert [cue.text for cue in load_subtitles(str(tmp_path), "v.mp4")] == ["ü"]
+    assert load_subtitles(str(tmp_path), "other.mp4") == []
+
+
+def test_uniform_indices_include_both_ends_and_never_repeat() -> None:
+    assert uniform(range(10, 20), 3) == (10, 14, 19)
+    assert uniform(range(5), 8) == (0, 1, 2, 3, 4)
+    assert uniform(range(9), 1) == (4,)

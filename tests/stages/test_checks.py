@@ -1,0 +1,106 @@
+"""The checks without a model: bounds, consistency, grounding, economy."""
+
+import pytest
+
+from pipeline.stages.checks import consistent, grounding, in_bounds, redundant, spans, well_formed, zooms
+from prompts.protocol import Setting
+from prompts.protocols import protocol
+from schemas.captions import Usage
+from schemas.timeline import Segments
+from schemas.trajectory import Action, Observation, Overview, Trajectory, Turn
+from schemas.video import Video
+from tests.stages.scripted import planned, question
+
+VIDEO = Video(
+    video_id="clip.mp4", uri="clip.mp4", content_hash="0", duration_s=64.0, fps=10.0, n_frames=640,
+    width=320, height=240, codec="h264", pixel_format="yuv420p", container="mov", rotation=0,
+)  # fmt: skip
+
+
+def turn(think: str, action: Action, error: str = "", kind: str = "frames") -> Turn:
+    observed = () if action.kind == "answer" else (Observation(call_id=action.call_id, kind=kind, text=""),)  # type: ignore[arg-type]
+    return Turn(
+        think=think, actions=(action,), observations=observed, raw="", reasoning="", author="t", trainable=True,
+        error=error, finish_reason="stop", call_key="", usage=Usage(),
+    )  # fmt: skip
+
+
+def zoom(start: float, end: float, number: int = 0, fps: float = 1.0) -> Action:
+    return Action(call_id=f"{number}.0", kind="zoom", start_s=start, end_s=end, fps=fps)
+
+
+ANSWER = turn("", Action(call_id="9.0", kind="answer", answer="B"))
+
+
+def trajectory(*turns: Turn, status: str = "answered", name: str = "videozoomer") -> Trajectory:
+    return Trajectory(
+        trajectory_id="q-1@0", question_id="q-1", video_id="clip.mp4", attempt=0, protocol=name, protocol_version="1",
+        status=status, question=planned(question()).question, video=VIDEO, overview=Overview(), turns=turns,
+        max_turns=5, final_answer="B", teacher="t", hints=(), answer_shown=False, interval_shown=False,
+        usage=Usage(), error=None,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_a_refused_zoom_counts_neither_as_zoom_nor_as_in_bounds() -> None:
+    refused = trajectory(turn("", zoom(70, 75), error="outside_video", kind="error"), turn("", zoom(1, 5, 1)), ANSWER)
+    setting = Setting(VIDEO, None)
+    assert [a.call_id for a in zooms(refused)] == ["1.0"] and spans(zooms(refused)) == [(1, 5)]
+    assert not in_bounds(refused, protocol("videozoomer"), setting) and not well_formed(refused)
+    fine = trajectory(turn("", zoom(1, 5)), ANSWER)
+    assert in_bounds(fine, protocol("videozoomer"), setting) and well_formed(fine)
+    assert not well_formed(trajectory(turn("", zoom(1, 5)), status="gave_up"))
+
+
+@pytest.mark.parametrize(
+    ("think", "expected"),
+    [
+        ("I look from 10 s to 20 s.", True),
+        ("Between 12.5 and 14 seconds someone waves.", True),
+        ("The span [11, 13] matters.", True),
+        ("At 40-50 s there is a car.", False),
+        ("I saw 40 s to 50 s, now 12 s to 18 s.", True),
+        ("It shows 3 to 5 people.", None),
+        ("Let me look closer.", None),
+    ],
+)
+def test_a_span_in_the_thought_must_be_the_span_that_is_called(think: str, expected: bool | None) -> None:
+    assert consistent(trajectory(turn(think, zoom(10, 20)), ANSWER)) is expected
+
+
+def test_a_segment_in_the_thought_must_be_the_segment_that_is_called() -> None:
+    call = Action(call_id="0.0", kind="caption", segment=(2, 3), start_s=20.0, end_s=24.0)
+    named = trajectory(turn("I open (2, 3).", call, kind="caption"), ANSWER, name="longvideo_r1")
+    other = trajectory(turn("I open (1,3).", call, kind="caption"), ANSWER, name="longvideo_r1")
+    assert consistent(named) is True and consistent(other) is False
+    assert in_bounds(named, protocol("longvideo_r1"), Setting(VIDEO, Segments(64.0, 4)))
+    assert not in_bounds(named, protocol("longvideo_r1"), Setting(VIDEO, Segments(64.0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("zoomed", "clues", "iou", "recall", "precision"),
+    [
+        ([(0, 10)], [(5, 15)], 5 / 15, 0.5, 0.5),
+        ([(0, 10), (0, 10)], [(0, 10)], 1, 1, 1),
+        ([(0, 4), (2, 8)], [(6, 10)], 2 / 10, 0.5, 0.25),
+        ([(0, 2)], [(5, 6), (8, 9)], 0, 0, 0),
+        ([], [(5, 6)], 0, 0, 0),
+        ([(0, 20)], [(5, 6), (5.5, 7)], 0.1, 1, 0.1),
+    ],
+)
+def test_grounding_counts_each_second_once(
+    zoomed: list[tuple[float, float]], clues: list[tuple[float, float]], iou: float, recall: float, precision: float
+) -> None:
+    found = grounding(zoomed, clues)
+    assert found is not None
+    assert (found.iou, found.recall, found.precision) == pytest.approx((iou, recall, precision))
+
+
+def test_grounding_is_unknown_without_clues_and_a_clue_of_no_length_can_be_met() -> None:
+    assert grounding([(0, 1)], []) is None
+    point = grounding([(0, 10)], [(5, 5)])
+    assert point is not None and point.recall == pytest.approx(1)
+
+
+def test_a_zoom_that_adds_no_second_is_redundant() -> None:
+    assert redundant([]) == 0 and redundant([(0, 5)]) == 0
+    assert redundant([(0, 5), (1, 3), (4, 8), (2, 6)]) == 2

@@ -1,0 +1,193 @@
+"""Replay on real pixels: what was recorded is found again, what was altered is caught, evidence is weighed."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.models.local import LocalModel
+from pipeline.stages.items import Care
+from pipeline.stages.replay import ReplayStage
+from prompts.protocols import protocol
+from schemas.captions import CaptionTree
+from schemas.trajectory import Trajectory
+from schemas.verdict import Verdict
+from tests.corpus import remux, render_video
+from tests.stages.scripted import ScriptedModel, in_turn, question
+from tests.stages.test_teach import ANSWER, ZOOM, taught, tree_of
+from tests.tiny_models import build_idefics3, build_qwen2_5_vl, declare_torchvision_operators
+
+declare_torchvision_operators()
+
+WALK = [
+    "<think>(2,3)</think><tool>get_caption((2,3))</tool>",
+    '<think>x</think><tool>video_qa((2,3,1), "What?")</tool>',
+    ANSWER,
+]
+QA_REPLY = "<reasoning>r</reasoning><answer>green</answer>"
+
+
+@pytest.fixture(scope="module")
+def zoomed(tmp_path_factory: pytest.TempPathFactory) -> tuple[CaptionTree, Trajectory]:
+    tree = tree_of(tmp_path_factory.mktemp("zoomed"), "videozoomer")
+    return tree, taught(tree, ScriptedModel(in_turn(ZOOM, ZOOM.replace("[4, 6]", "[7, 9]"), ANSWER)))
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[CaptionTree, Trajectory]:
+    tree = tree_of(tmp_path_factory.mktemp("walked"), "longvideo_r1")
+    answerer = ScriptedModel(lambda m, s: QA_REPLY)
+    return tree, taught(tree, ScriptedModel(in_turn(*WALK)), "longvideo_r1", answerer=answerer)
+
+
+def judged(
+    tree: CaptionTree, *trajectories: Trajectory, reply: str = QA_REPLY, scorer: LocalModel | None = None
+) -> list[Verdict]:
+    stage = ReplayStage(protocol(trajectories[0].protocol), scorer, lambda key: reply)
+    return asyncio.run(stage.run(trajectories, {tree.video_id: tree}, Care()))
+
+
+def altered(trajectory: Trajectory, turn: int, change: Callable[[dict[str, object]], dict[str, object]]) -> Trajectory:
+    """The trajectory with the first observation of a turn changed."""
+    turns = list(trajectory.turns)
+    observation = turns[turn].observations[0]
+    new = observation.model_copy(update=change(observation.model_dump()))
+    turns[turn] = turns[turn].model_copy(update={"observations": (new,)})
+    return trajectory.model_copy(update={"turns": tuple(turns)})
+
+
+def test_a_sound_trajectory_passes_the_checks(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    (verdict,) = judged(*zoomed)
+    assert verdict.error is None and verdict.mismatch is None
+    assert verdict.well_formed and verdict.in_bounds and verdict.observations_match and verdict.answer_correct
+    assert verdict.consistent is False  # the second thought names 4 s to 6 s and calls 7 s to 9 s
+    assert (verdict.n_turns, verdict.n_zooms, verdict.n_frames, verdict.redundant_zooms) == (3, 2, 8, 0)
+    assert verdict.grounding_recall == pytest.approx(1) and verdict.grounding_precision == pytest.approx(0.5)
+    assert verdict.p_gold_evidence is None and verdict.verifier is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("hash", "0" * 32, "the picture differs"),
+        ("time_s", 1.5, "recorded index"),
+        ("index", 3, "recorded index"),
+        ("width", 100, "recorded index"),
+    ],
+)
+def test_an_altered_frame_is_caught(
+    zoomed: tuple[CaptionTree, Trajectory], field: str, value: object, said: str
+) -> None:
+    tree, trajectory = zoomed
+    frames = list(trajectory.turns[0].observations[0].frames)
+    frames[2] = frames[2].model_copy(update={field: value})
+    (verdict,) = judged(tree, altered(trajectory, 0, lambda _: {"frames": tuple(frames)}))
+    assert (
+        verdict.observations_match is False
+        and said in (verdict.mismatch or "")
+        and "frame 3" in (verdict.mismatch or "")
+    )
+
+
+def test_a_frame_left_out_and_an_altered_overview_are_caught(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    tree, trajectory = zoomed
+    frames = trajectory.turns[0].observations[0].frames
+    (fewer,) = judged(tree, altered(trajectory, 0, lambda _: {"frames": frames[1:]}))
+    assert "3 frames recorded, 4 decoded" in (fewer.mismatch or "")
+    assert trajectory.overview is not None
+    overview = trajectory.overview.model_copy(update={"frames": trajectory.overview.frames[::-1]})
+    (turned,) = judged(tree, trajectory.model_copy(update={"overview": overview}))
+    assert (turned.mismatch or "").startswith("overview")
+
+
+def test_an_altered_caption_answer_or_refusal_is_caught(
+    walked: tuple[CaptionTree, Trajectory], zoomed: tuple[CaptionTree, Trajectory]
+) -> None:
+    tree, trajectory = walked
+    (sound,) = judged(tree, trajectory)
+    assert sound.observations_match and sound.consistent is True
+    (caption,) = judged(tree, altered(trajectory, 0, lambda _: {"text": "A sign that says green."}))
+    assert "caption of segment (2, 3) differs" in (caption.mismatch or "")
+    (answer,) = judged(tree, trajectory, reply="<reasoning>r</reasoning><answer>red</answer>")
+    assert "differs from the stored reply" in (answer.mismatch or "")
+    frames_tree, plain = zoomed
+    (refused,) = judged(frames_tree, altered(plain, 0, lambda _: {"kind": "error", "text": "No.", "frames": ()}))
+    assert "the refused action is valid" in (refused.mismatch or "")
+
+
+def test_a_reencoded_video_is_caught_and_a_remuxed_one_is_not(
+    zoomed: tuple[CaptionTree, Trajectory], tmp_path: Path
+) -> None:
+    tree, trajectory = zoomed
+    assert trajectory.video is not None
+
+    def seen_in(path: Path) -> Verdict:
+        moved = trajectory.model_copy(update={"video": trajectory.video.model_copy(update={"uri": str(path)})})
+        return judged(tree, moved)[0]
+
+    remux(Path(trajectory.video.uri), tmp_path / "remuxed.mkv")
+    render_video(tmp_path / "other.mp4", 12.0, seed=5)
+    same, other = seen_in(tmp_path / "remuxed.mkv"), seen_in(tmp_path / "other.mp4")
+    assert same.observations_match, same.mismatch
+    assert other.observations_match is False and "the picture differs" in (other.mismatch or "")
+
+
+def test_a_video_that_is_gone_gives_verdicts_with_the_reason(
+    zoomed: tuple[CaptionTree, Trajectory], tmp_path: Path
+) -> None:
+    tree, trajectory = zoomed
+    assert trajectory.video is not None
+    gone = trajectory.model_copy(
+        update={"video": trajectory.video.model_copy(update={"uri": str(tmp_path / "gone.mp4")})}
+    )
+    (verdict,) = judged(tree, gone)
+    assert verdict.error is not None and verdict.error.kind == "video_missing" and verdict.observations_match is None
+
+
+def test_wrong_answers_and_failed_attempts_are_judged_as_such(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    tree, trajectory = zoomed
+    wrong = trajectory.model_copy(update={"final_answer": "C", "trajectory_id": "q-1@1"})
+    none = trajectory.model_copy(
+        update={
+            "video": None,
+            "overview": None,
+            "turns": (),
+            "status": "failed",
+            "final_answer": None,
+            "trajectory_id": "q-1@2",
+        }
+    )
+    first, second, third = judged(tree, trajectory, wrong, none)
+    assert (first.answer_correct, second.answer_correct, third.answer_correct) == (True, False, None)
+    assert third.status == "failed" and third.observations_match is None and third.error is None
+
+
+@pytest.fixture(scope="module", params=["idefics3", "qwen2_5_vl"])
+def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
+    path = tmp_path_factory.mktemp(request.param)
+    {"idefics3": build_idefics3, "qwen2_5_vl": build_qwen2_5_vl}[request.param](path)
+    return LocalModel(str(path))
+
+
+def test_a_real_model_gives_the_four_probabilities(zoomed: tuple[CaptionTree, Trajectory], scorer: LocalModel) -> None:
+    (verdict,) = judged(*zoomed, scorer=scorer)
+    four = (verdict.p_gold_blind, verdict.p_gold_overview, verdict.p_gold_evidence, verdict.p_gold_zooms_only)
+    assert all(p is not None and 0 < p < 1 for p in four) and len(set(four)) == 4
+    assert verdict.p_gold_steps is not None and verdict.gain_per_step is not None and verdict.evidence_gain is not None
+    assert len(verdict.p_gold_steps) == 3 and len(verdict.gain_per_step) == 2
+    assert (verdict.p_gold_steps[0], verdict.p_gold_steps[-1]) == (verdict.p_gold_overview, verdict.p_gold_evidence)
+    assert sum(verdict.gain_per_step) == pytest.approx(verdict.evidence_gain, abs=1e-9)
+    assert verdict.verifier == scorer.name and verdict.verifier_tokens > 0
+
+
+def test_the_reference_answers_probability_follows_the_reference(
+    zoomed: tuple[CaptionTree, Trajectory], scorer: LocalModel
+) -> None:
+    tree, trajectory = zoomed
+    total = 0.0
+    for letter in "ABCD":
+        asked = question(answer=letter)
+        (verdict,) = judged(tree, trajectory.model_copy(update={"question": asked}), scorer=scorer)
+        total += verdict.p_gold_evidence or 0.0
+    assert total == pytest.approx(1, abs=1e-4)
