@@ -1,11 +1,14 @@
 """Hidden, cut, turned and broken files: right frames, or one clear refusal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 import av
 import pytest
+from av.video.frame import VideoFrame
 
+from pipeline.media import index
+from pipeline.media.decoder import Decoder, Entry
 from pipeline.media.errors import VideoError
 from pipeline.media.video import VideoFile
 from schemas.video import FramePlan, PixelBudget
@@ -202,3 +205,35 @@ def test_files_that_are_no_video_say_what_they_are(tmp_path: Path) -> None:
         assert refusal(tmp_path / name).kind == kind
     assert refusal(tmp_path / "nowhere.mp4").kind == "video_missing"
     assert refusal(tmp_path).kind == "video_missing"
+
+
+@pytest.mark.parametrize("lost", [5, 60, 149])
+def test_a_frame_that_never_comes_out_of_the_decoder_is_refused_not_replaced(
+    encoded: Encoded, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    whole = Decoder.frames
+
+    def lossy(self: Decoder, entry: Entry | None = None, wanted: Container[int] | None = None) -> Iterator[VideoFrame]:
+        return (frame for frame in whole(self, entry) if frame.pts != lost * FRAME_TICKS)
+
+    with VideoFile(str(encoded("h264 closed GOP"))) as file:
+        monkeypatch.setattr(Decoder, "frames", lossy)
+        with pytest.raises(VideoError) as caught:
+            barcodes(file, lost)
+        assert caught.value.kind == "video_damaged" and f"{lost / 25:.3f} s" in caught.value.message
+        assert barcodes(file, lost - 1) == [lost - 1]
+
+
+def test_packets_that_announce_frames_never_shown_are_not_believed(
+    encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = index._scan
+
+    def lying(decoder: Decoder) -> index._Scan:
+        scan = honest(decoder)
+        scan.times.insert(3, scan.times[2] + 1)
+        return scan
+
+    monkeypatch.setattr(index, "_scan", lying)
+    with VideoFile(str(encoded("h264 closed GOP"))) as file:
+        assert barcodes(file) == list(range(FRAMES))
