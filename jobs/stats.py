@@ -54,19 +54,24 @@ def _print(console: "Console", table: "Table", plain: bool) -> None:
 
     table.box = None if plain else box.SIMPLE_HEAD
     table.title_justify = "left"
-    console.print(table)
+    if not plain:
+        console.print(table)
+        return
+    with console.capture() as text:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...], last: str = "") -> "Table":
     from rich.table import Table
 
-    table = Table(title=title, title_style="bold", pad_edge=False)
+    table = Table(title=title, title_style="bold", pad_edge=False, expand=bool(last))
     for name in texts:
         table.add_column(name, no_wrap=True)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     if last:
-        table.add_column(last, overflow="ellipsis", no_wrap=True)
+        table.add_column(last, overflow="ellipsis", no_wrap=True, ratio=1)
     return table
 
 
@@ -93,7 +98,7 @@ def _funnel(found: "Stats") -> "Table":
 
 
 def _spent(found: "Stats") -> "Table":
-    table = _table("Model calls", ("stage",), ("calls", "tokens read", "of them cached", "tokens written", "dollars"))
+    table = _table("Model calls and tokens", ("stage",), ("calls", "read", "of them cached", "written", "dollars"))
     for stage, spent in found.spent.items():
         tokens = (f"{n:,}" for n in (spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens))
         _add(table, stage, f"{spent.calls:,}", *tokens, _dollars(spent))
@@ -142,7 +147,7 @@ def _dollars(spent: "Spent") -> str:
     if spent.cost_usd is not None:
         return f"{spent.cost_usd:.4f}"
     rows = spent.rows_without_price
-    return f"unknown ({rows} row{'' if rows == 1 else 's'} without a price)"
+    return f"unknown ({rows} row{'' if rows == 1 else 's'} unpriced)"
 
 
 def _mean(value: "Mean") -> str:

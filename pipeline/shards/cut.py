@@ -56,7 +56,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Cut:
-    """What was cut. folder: where; rows, files: how many there are.
+    """What was cut. folder: its URL; rows, files: how many there are.
 
     made: False where the same cut was there already. funnel: of the attempts; an RL cut has a row per question.
     """
@@ -84,7 +84,7 @@ def cut(rows: Rows, order: Order, show: Callable[[int, int], None] = lambda done
     identity = _identity(rows, order, condition)
     storage, folder = rows.store.storage, f"cuts/{order.name}"
     n_files = max(1, -(-kept["n"] // order.rows_per_file))
-    result = Cut(storage.path(folder), kept["n"], n_files, True, found)
+    result = Cut(f"{rows.store.url.rstrip('/')}/{folder}", kept["n"], n_files, True, found)
     if (readme := storage.read_or_none(f"{folder}/README.md")) is not None:
         _require_same(order.name, readme, identity)
         return replace(result, made=False)

@@ -59,7 +59,7 @@ def read_columns(store: RunStore, name: str, columns: Sequence[str]) -> tuple[pa
                 )
             table = parquet.read(columns=list(columns))
             return table, int(file.seek(0, 2)), footer
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise Fatal(f"{store.url}/{name} is not a readable Parquet file: {error}") from error
 
 

@@ -160,10 +160,11 @@ def test_piped_output_is_plain_text_on_whole_lines(store: RunStore, capsys: pyte
     stats(store.url, None, False)
     text = capsys.readouterr().out
     assert "\x1b" not in text and "│" not in text and "─" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
     lines = [line.split() for line in text.splitlines()]
     assert ["planned", "12"] in lines and ["kept", "1", "8.3", "%"] in lines
     assert "12 planned = 3 answered + 1 gave_up + 1 malformed + 5 failed + 2 not_run" in text
-    assert "unknown (1 row without a price)" in text
+    assert "unknown (1 row unpriced)" in text
     assert "[red]" in text  # a model's words are shown as they are, not as markup
 
 
