@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +27,9 @@ from schemas.errors import Fatal
 from schemas.record import Record
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
+
+_THREADS = 32
+"""Threads of a worker: they wait for files and decoders, so there are more of them than cores."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,10 @@ class Worker:
     async def run(self, shard: int, planned: Sequence[Planned], care: Care) -> ShardReport:
         """Works through a shard and commits it. Raises Fatal where the run cannot go on."""
         began = time.monotonic()
-        if self._stage is None:
-            async with self._building:
-                self._stage = self._stage or await asyncio.to_thread(self._build)
+        async with self._building:
+            if self._stage is None:
+                asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
+                self._stage = await asyncio.to_thread(self._build)
         rows = await self._rows(shard, planned, replace(care, end=self._counting(care)))
         self._conserve(rows, planned)
         report = _report(self.assignment.stage, shard, rows, time.monotonic() - began)

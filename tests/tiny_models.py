@@ -111,6 +111,7 @@ def build_idefics3(path: str | Path) -> Path:
             "model_type": "llama",
             "num_key_value_heads": 2,
             "vocab_size": len(tokenizer),
+            "max_position_embeddings": 32768,
             "initializer_range": 0.2,
         },
     )

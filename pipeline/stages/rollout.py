@@ -8,7 +8,7 @@ from pipeline.stages.videos import OpenVideos
 from prompts.captioning import parse_qa, qa_messages
 from prompts.judging import answers_match
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
-from schemas.captions import CaptionTree, Usage
+from schemas.captions import CaptionNode, CaptionTree, Usage
 from schemas.config import Rollout as RolloutSettings
 from schemas.errors import Failure, Rejected
 from schemas.timeline import Segments
@@ -202,11 +202,18 @@ class Rollout:
         )
 
     async def _locate(self, action: Action) -> Action:
-        """The action with the frame indices of its span."""
+        """The action with the frame indices of its span; a captioned segment knows its own."""
         if action.start_s is None or action.end_s is None:
             return action
-        first, last = await self.videos.span(self.video, (action.start_s, action.end_s))
+        node = self._node(action)
+        if node is not None:
+            first, last = node.first_frame, node.last_frame
+        else:
+            first, last = await self.videos.span(self.video, (action.start_s, action.end_s))
         return action.model_copy(update={"start_frame": first, "end_frame": last})
+
+    def _node(self, action: Action) -> CaptionNode | None:
+        return next((node for node in self.tree.nodes if node.path == action.segment), None)
 
     async def _observe(self, action: Action) -> Observation:
         if action.kind == "caption":
@@ -223,8 +230,8 @@ class Rollout:
 
     def _caption(self, action: Action) -> Observation:
         """The caption of a segment, its span as the first and last frame that the captioner saw."""
-        node = next(node for node in self.tree.nodes if node.path == action.segment)
-        if node.error:
+        node = self._node(action)
+        if node is None or node.error:
             return Observation(call_id=action.call_id, kind="error", text="This segment has no caption.")
         times = node.shown_times_s
         return Observation(call_id=action.call_id, kind="caption", text=node.caption, start_s=times[0], end_s=times[-1])

@@ -24,7 +24,7 @@ class OpenVideos:
     Each method raises VideoError where the video cannot give what is asked.
     """
 
-    def __init__(self, limit: int = 4) -> None:
+    def __init__(self, limit: int = 8) -> None:
         self._limit = limit
         self._opened: OrderedDict[str, _Opened] = OrderedDict()
 
