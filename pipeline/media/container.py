@@ -41,7 +41,7 @@ def check_file(path: str) -> None:
         raise VideoError("video_truncated", f"{path}: cut short, {size} of at least {end} bytes are there")
 
 
-def open_video(path: str) -> tuple[InputContainer, VideoStream]:
+def open_stream(path: str) -> tuple[InputContainer, VideoStream]:
     """The opened container and its best video stream.
 
     Of several, FFmpeg's choice: the one marked as default, then the one with the higher bit rate. Cover art is none.

@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from pipeline.media.container import container_name, open_video, reason
+from pipeline.media.container import container_name, open_stream, reason
 from pipeline.media.entries import is_unreferenced
 from pipeline.media.errors import VideoError
 
@@ -61,7 +61,7 @@ class Decoder:
     def __init__(self, path: str, tick: Tick = no_tick) -> None:
         self.path = path
         self._tick = tick
-        self._container, self.stream = open_video(path)
+        self._container, self.stream = open_stream(path)
         self._primed = False
         self.skipped: set[int] = set()
         context = self.stream.codec_context

@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -40,20 +41,26 @@ QUICK_SHARE = 8
 """--quick shows every 8th of these frames, of a video a tenth as long."""
 
 SPEEDUP_BAR, OVERHEAD_BAR, MEMORY_BAR_MB = 5.0, 1.3, 300.0
+ROUNDS = 2
+"""Each is measured this often, by turns, and the fastest counts: other work on the machine slows some."""
+
 CACHE = Path(tempfile.gettempdir()) / "zoomtrail-benchmarks"
 
 
 def main() -> int:
     arguments = _arguments()
     if arguments.measure:
-        print(json.dumps(MEASURES[arguments.measure](arguments.video, QUICK_SHARE if arguments.quick else 1)))
+        row = MEASURES[arguments.measure](arguments.video, QUICK_SHARE if arguments.quick else 1)
+        print(json.dumps(row | {"cpu_seconds": _cpu_seconds()}))
         return 0
     video = _video(120 if arguments.quick else 1200)
     figures: dict[str, Any] = {"video": video.name, "megabytes": video.stat().st_size / 1e6, "cpus": os.cpu_count()}
-    for name in MEASURES:
-        command = [sys.executable, "-m", "tests.benchmarks.frames", "--measure", name, "--video", str(video)]
-        command += ["--quick"] * arguments.quick
-        figures[name] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    for _ in range(ROUNDS):
+        for name in MEASURES:
+            command = [sys.executable, "-m", "tests.benchmarks.frames", "--measure", name, "--video", str(video)]
+            command += ["--quick"] * arguments.quick
+            row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            figures[name] = min(row, figures.get(name, row), key=lambda one: one["seconds"])
     ours, floor = figures["ours"], figures["decode"]["seconds"] + figures["jpeg"]["seconds"]
     bars = {
         "speedup": (figures["decord"]["seconds"] / ours["seconds"], f">= {SPEEDUP_BAR}"),
@@ -156,6 +163,12 @@ def _jpeg(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
+def _cpu_seconds() -> float:
+    """Processor time of this process and its finished children."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def _peak_mb(process: int | str = "self") -> float:
     """Peak resident memory of a process, in megabytes."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
@@ -197,12 +210,13 @@ def _pictures(count: int) -> Iterator[Pixels]:
 def _show(figures: dict[str, Any], bars: dict[str, tuple[float, str]]) -> None:
     console = Console()
     table = Table(title=f"{figures['video']}, {figures['megabytes']:.0f} MB, {figures['cpus']} CPUs")
-    for column in ("measured", "pictures", "seconds", "peak MB"):
+    for column in ("measured", "pictures", "seconds", "CPU s", "peak MB"):
         table.add_column(column, justify="left" if column == "measured" else "right")
     for name, measure in MEASURES.items():
         row = figures[name]
         what = " ".join((measure.__doc__ or name).split()).rstrip(".")
-        table.add_row(f"{name}: {what}", f"{row['pictures']:.0f}", f"{row['seconds']:.1f}", f"{row['peak_mb']:.0f}")
+        values = f"{row['pictures']:.0f}", f"{row['seconds']:.1f}", f"{row['cpu_seconds']:.1f}", f"{row['peak_mb']:.0f}"
+        table.add_row(f"{name}: {what}", *values)
     console.print(table)
     for name, (value, bar) in bars.items():
         console.print(f"{name}: {value:.2f} (bar {bar})")

@@ -44,7 +44,12 @@ FRAMES = {
     "torchcodec_odd_hw_vp9.mp4": (25, 1.0, (321, 241), 0),
     "vfr_irregular.mp4": (681, 39.855, (640, 360), 0),
 }
-LARGE = {"screencast_tutorial_1080p.mp4", "agent327_360p.mp4"}
+LARGE = {
+    "screencast_tutorial_1080p.mp4",
+    "agent327_360p.mp4",
+    "cosmos_test_video_30s.mp4",
+    "intel_one_by_one_person.mp4",
+}
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data does not lie beside the checkout")
 
