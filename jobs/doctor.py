@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -80,13 +83,28 @@ def _video(config: RunConfig, video_id: str) -> Finding:
     from pipeline.media.sandbox import open_video
     from pipeline.sources import video_uri
 
+    uri = video_uri(config.source, video_id)
     try:
-        with open_video(video_uri(config.source, video_id), video_id) as opened:
+        with open_video(uri, video_id) as opened:
             video = opened.video
     except VideoError as error:
         return Finding("video", False, f"{error.message}; its attempts would be failed rows")
+    opinion = _second_opinion(uri)
+    if opinion == "disagree":
+        return Finding("video", False, f"{video_id}: decord shows other pictures than PyAV; leave this file out")
     size = f"{video.width}x{video.height}, {video.duration_s:.1f} s, {video.n_frames} frames, {video.codec}"
-    return Finding("video", True, f"{video_id}: {size}")
+    return Finding("video", True, f"{video_id}: {size}" + (", decord agrees" if opinion == "agree" else ""))
+
+
+def _second_opinion(uri: str) -> str:
+    """What decord says of a file; asked in a process of its own, since it may crash on what PyAV reads well."""
+    from pipeline.media.witness import witness
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(witness, uri).result()
+        except BrokenProcessPool:
+            return "not applicable"
 
 
 def _endpoint(role: str, model: Endpoint) -> Finding:

@@ -189,6 +189,7 @@ def test_doctor_names_each_fault_and_reaches_the_models(finished: FinishedRun, z
     assert result.returncode == 2
     assert "scripted answers at http://127.0.0.1" in result.stdout
     assert "broken.mp4" in result.stdout and "'answer' is missing" in result.stdout
+    assert result.stdout.count("decord agrees") == 2
     assert "2 of" in result.stderr
 
 
