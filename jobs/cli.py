@@ -93,8 +93,6 @@ def main() -> None:
         sys.exit(_say(error, 2))
     except Fatal as error:
         sys.exit(_say(error, 1))
-    except KeyboardInterrupt:
-        sys.exit(_say("stopped; the same command goes on from here", 1))
 
 
 def _say(message: object, status: int) -> int:

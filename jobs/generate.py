@@ -93,6 +93,8 @@ def _drive(
         with RunProgress(console, len(shards)) as progress:
             cluster = Cluster(config, url, fingerprints, shards)
             asyncio.run(cluster.run(progress.show))
+    except KeyboardInterrupt:
+        raise Fatal("stopped; the same command goes on from here") from None
     finally:
         ray.shutdown()
 

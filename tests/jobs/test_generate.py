@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.store import RunStore
 from schemas.captions import CaptionTree
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
-from tests.benchmarks.kills import trial
+from tests.benchmarks.kills import start, trial
 from tests.jobfiles import write_job
 from tests.jobs.conftest import ROOT, Command, FinishedRun
 from tests.scripted_server import ScriptedServer
@@ -158,6 +159,19 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path: Path, zo
     assert not (tmp_path / "run" / "trajectories").exists()
     with ScriptedServer(tmp_path / "calls.jsonl") as server:
         job.write_text(job.read_text().replace(url, server.base_url))
+        assert zoomtrail("generate", job, "--out", tmp_path / "run").returncode == 0
+    assert len(trajectories(tmp_path / "run")) == 4
+
+
+def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path: Path, zoomtrail: Command) -> None:
+    with ScriptedServer(tmp_path / "calls.jsonl", latency_s=1.0) as server:
+        job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=1)
+        process = start(job, tmp_path / "run")
+        while not server.calls() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 1
+        assert "the same command goes on from here" in (tmp_path / "run.log").read_text()
         assert zoomtrail("generate", job, "--out", tmp_path / "run").returncode == 0
     assert len(trajectories(tmp_path / "run")) == 4
 
