@@ -18,6 +18,9 @@ from schemas.config import Endpoint
 from schemas.errors import Fatal, Rejected, Transient, UserError
 from schemas.record import content_id
 
+_REFUSED_FROM_THE_START = 5
+"""Requests refused one after the other, before any was answered, that show a setting to be wrong."""
+
 _backoff = wait_random_exponential(multiplier=0.5, max=60)
 
 
@@ -55,6 +58,7 @@ class EndpointModel:
         self._slots = asyncio.Semaphore(config.concurrency)
         self._under_way: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._answered_at = float("-inf")
+        self._refused = 0
         self._client: openai.AsyncOpenAI | None = None
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
@@ -123,7 +127,7 @@ class EndpointModel:
         try:
             answer = await self._open().chat.completions.create(**body, extra_headers={"Idempotency-Key": key})
         except openai.APIStatusError as error:
-            raise _by_status(error, self._role) from error
+            raise self._refusal(_by_status(error, self._role)) from error
         except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
             raise _RetryLater(f"{self._config.model}: {type(error).__name__}: {error}") from error
         self._answered_at = time.monotonic()
@@ -131,6 +135,17 @@ class EndpointModel:
         if not response.get("choices"):
             raise _RetryLater(f"{self._config.model}: the reply holds no choices")
         return response
+
+    def _refusal(self, error: Exception) -> Exception:
+        """An error as it is, or Fatal where the endpoint has refused every request so far: the job is wrong, not they."""
+        if not isinstance(error, Rejected) or self._answered_at > float("-inf"):
+            return error
+        self._refused += 1
+        if self._refused < _REFUSED_FROM_THE_START:
+            return error
+        return Fatal(
+            f"the first {self._refused} requests were all refused: {error}; check the settings of {self._role}"
+        )
 
     def _open(self) -> openai.AsyncOpenAI:
         if self._client is None:

@@ -126,6 +126,19 @@ def test_a_bad_request_is_the_items_fault_and_is_not_retried(tmp_path: Path) -> 
     asyncio.run(scene())
 
 
+def test_an_endpoint_that_refuses_every_request_from_the_start_stops_the_run(tmp_path: Path) -> None:
+    async def scene() -> None:
+        refusal = {"error": {"message": "unknown parameter"}}
+        async with endpoint(tmp_path, lambda _: web.json_response(refusal, status=400)) as (model, _):
+            for sample in range(4):
+                with pytest.raises(Rejected):
+                    await model.complete(HELLO, sample=sample)
+            with pytest.raises(Fatal, match=r"first 5 requests were all refused.*unknown parameter"):
+                await model.complete(HELLO, sample=4)
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refused_key_or_unknown_model_stops_the_run(tmp_path: Path, status: int) -> None:
     async def scene() -> None:
