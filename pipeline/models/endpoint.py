@@ -137,7 +137,7 @@ class EndpointModel:
         return response
 
     def _refusal(self, error: Exception) -> Exception:
-        """An error as it is, or Fatal where the endpoint has refused every request so far: the job is wrong, not they."""
+        """An error as it is, or Fatal where the endpoint has refused every request so far: the job is wrong then."""
         if not isinstance(error, Rejected) or self._answered_at > float("-inf"):
             return error
         self._refused += 1
