@@ -56,14 +56,19 @@ class Outcome:
 
 
 def start(job: Path, out: Path) -> "subprocess.Popen[bytes]":
-    log = (out.parent / f"{out.name}.log").open("ab")
+    log = log_of(out).open("ab")
     command = [sys.executable, "-m", "jobs.cli", "generate", str(job), "--out", str(out)]
     return subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
 
 
-def finish(process: "subprocess.Popen[bytes]") -> None:
+def log_of(out: Path) -> Path:
+    return out.parent / f"{out.name}.log"
+
+
+def finish(process: "subprocess.Popen[bytes]", out: Path) -> None:
+    """Waits for the end of a run. Raises RuntimeError with the end of its log where it failed."""
     if process.wait(timeout=600) != 0:
-        raise RuntimeError(f"the run ended with status {process.returncode}")
+        raise RuntimeError(f"the run ended with status {process.returncode}:\n{log_of(out).read_text()[-4000:]}")
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -147,7 +152,7 @@ def kill_workers(
         os.kill(dice.choice(workers), signal.SIGKILL)
         outcome.deaths.append((time.time(), time.time()))
         outcome.worker_kills += 1
-    finish(process)
+    finish(process, out)
 
 
 def all_rows(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -199,9 +204,9 @@ def trial(folder: Path, protocol: str, kills: int, seed: int, n_videos: int) -> 
                 for _ in range(kills):
                     kill_driver(job, out, server, dice, outcome)
                 kill_workers(job, out, server, dice, outcome, kills)
-            finish(start(job, out))
+            finish(start(job, out), out)
             began = time.monotonic()
-            finish(start(job, out))
+            finish(start(job, out), out)
             outcome.second_run_s = time.monotonic() - began
     undisturbed, disturbed = map(all_rows, outs)
     outcome.rows_equal = undisturbed == disturbed
