@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from prompts.judging import answers_match, letter_of
-from prompts.parsing import forbidden, split_text
+from prompts.parsing import forbidden, parse_step
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import spread_within
@@ -80,15 +80,7 @@ class LongVideoR1(ZoomProtocol):
         return conversation(opening, dialogue, written, observed, hint)
 
     def parse(self, text: str) -> Step | Fault:
-        parts = split_text(text, ACTION_TAGS, TAGS)
-        if isinstance(parts, Fault):
-            return parts
-        if parts.tag == "answer":
-            if not parts.content:
-                return Fault("no_answer", "The answer inside <answer> and </answer> is empty.")
-            return Step(parts.think, (Action(call_id="", kind="answer", answer=parts.content),))
-        action = _call(parts.content)
-        return action if isinstance(action, Fault) else Step(parts.think, (action,))
+        return parse_step(text, ACTION_TAGS, TAGS, _call)
 
     def write(self, step: Step) -> str:
         """`<think>…</think>`, a line break, and the call or the answer; a query is quoted as a JSON string."""

@@ -1,9 +1,10 @@
 """Splitting a model text into its thought and its one action. Nothing a model wrote is ever evaluated as code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from prompts.protocol import Fault
+from prompts.protocol import Fault, Step
+from schemas.trajectory import Action
 
 RESERVED = ("<image>", "<video>", "<audio>", "<|")
 """Texts that a trainer or a tokenizer gives a meaning of its own: media placeholders and special tokens."""
@@ -16,6 +17,24 @@ class Parts:
     think: str
     tag: str
     content: str
+
+
+def parse_step(
+    text: str, action_tags: Sequence[str], tags: Sequence[str], call: Callable[[str], Action | Fault]
+) -> Step | Fault:
+    """The step that a model text means: `<answer>` holds the answer's text, the other action tag a call. Never raises.
+
+    call: reads the content of the other tag; for the rest see `split_text`.
+    """
+    parts = split_text(text, action_tags, tags)
+    if isinstance(parts, Fault):
+        return parts
+    if parts.tag == "answer":
+        if not parts.content:
+            return Fault("no_answer", "The answer inside <answer> and </answer> is empty.")
+        return Step(parts.think, (Action(call_id="", kind="answer", answer=parts.content),))
+    action = call(parts.content)
+    return action if isinstance(action, Fault) else Step(parts.think, (action,))
 
 
 def split_text(text: str, action_tags: Sequence[str], tags: Sequence[str]) -> Parts | Fault:

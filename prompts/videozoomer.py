@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 
 from prompts.judging import answers_match, letter_of
-from prompts.parsing import split_text
+from prompts.parsing import parse_step
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import last_instant, spread
@@ -85,15 +85,7 @@ class VideoZoomer(ZoomProtocol):
         return conversation(opening, dialogue, written, observed, hint)
 
     def parse(self, text: str) -> Step | Fault:
-        parts = split_text(text, ACTION_TAGS, TAGS)
-        if isinstance(parts, Fault):
-            return parts
-        if parts.tag == "answer":
-            if not parts.content:
-                return Fault("no_answer", "The answer inside <answer> and </answer> is empty.")
-            return Step(parts.think, (Action(call_id="", kind="answer", answer=parts.content),))
-        action = _zoom(parts.content)
-        return action if isinstance(action, Fault) else Step(parts.think, (action,))
+        return parse_step(text, ACTION_TAGS, TAGS, _zoom)
 
     def write(self, step: Step) -> str:
         """`<think>…</think>` and the call or the answer, as the system prompt spells them."""
