@@ -47,7 +47,7 @@ class Plan:
         self._covered: list[dict[str, Any]] = []
         for name in store.storage.names("plan", ".parquet"):
             file = pq.ParquetFile(io.BytesIO(store.storage.read(f"plan/{name}")))
-            self.rows.extend(from_table(Planned, file.read()))
+            self.rows.extend(from_table(Planned, file.read(use_threads=False)))
             self._covered.append(footer_of(file.metadata)["covers"])
             self.n_parts += 1
 

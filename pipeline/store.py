@@ -35,8 +35,8 @@ def to_parquet(record: type[Record], rows: Sequence[Record], footer: dict[str, A
 
 
 def read_parquet(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    """The table in a Parquet file's bytes (`pq.read_table` would import pandas for it)."""
-    return pq.ParquetFile(io.BytesIO(data)).read(columns=columns)
+    """The table in a Parquet file's bytes (`pq.read_table` would import pandas for it; small files need no threads)."""
+    return pq.ParquetFile(io.BytesIO(data)).read(columns=columns, use_threads=False)
 
 
 def footer_of(metadata: pq.FileMetaData) -> dict[str, Any]:
