@@ -56,12 +56,13 @@ class StageActor:
     async def run(
         self, shard: int, planned: list[Planned], suspects: frozenset[str], poison: frozenset[str]
     ) -> ShardReport | Fatal:
-        care = Care(
-            suspects=suspects,
-            poison=poison,
-            begin=lambda item: _tell(self._watch.begin, self._stage, shard, item),
-            end=lambda item: _tell(self._watch.end, self._stage, shard, item),
-        )
+        async def begin(item: str) -> None:
+            await self._watch.begin.remote(self._stage, shard, item)
+
+        async def end(item: str) -> None:
+            await self._watch.end.remote(self._stage, shard, item)
+
+        care = Care(suspects=suspects, poison=poison, begin=begin, end=end)
         try:
             return await self._worker.run(shard, planned, care)
         except Fatal as error:
@@ -69,10 +70,6 @@ class StageActor:
 
     async def progress(self) -> Progress:
         return self._worker.progress()
-
-
-def _tell(method: Any, stage: str, shard: int, item: str) -> None:
-    method.remote(stage, shard, item)
 
 
 @dataclass
@@ -131,7 +128,9 @@ class Cluster:
         for shard in sorted(self._shards):
             self._enqueue(shard)
         self._check_finished()
-        watch = ray.remote(Watch).options(name=self._watch_name, num_cpus=0, max_restarts=-1).remote()
+        watch = (
+            ray.remote(Watch).options(name=self._watch_name, num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        )
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._show(show))]
         for stage in STAGES:
             if len(self._done[stage]) < len(self._shards):

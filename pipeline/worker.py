@@ -105,9 +105,9 @@ class Worker:
             await model.close()
 
     def _counting(self, care: Care) -> Any:
-        def end(item: str) -> None:
+        async def end(item: str) -> None:
             self._items += 1
-            care.end(item)
+            await care.end(item)
 
         return end
 

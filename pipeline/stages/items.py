@@ -15,7 +15,7 @@ _MOST_INTERNAL = 0.5
 """Share of a shard's items beyond which errors of our own are no longer an item's fault: the run stops instead."""
 
 
-def _ignore(_: str) -> None:
+async def _ignore(_: str) -> None:
     return None
 
 
@@ -25,13 +25,13 @@ class Care:
 
     suspects: items in flight at two deaths; each is walked alone, so that a further death can be blamed on it.
     poison: items that were alone in flight at two deaths; they are not tried again.
-    begin, end: called with an item's name around its work.
+    begin, end: awaited with an item's name around its work: `begin` must be on record before the item can do harm.
     """
 
     suspects: frozenset[str] = frozenset()
     poison: frozenset[str] = frozenset()
-    begin: Callable[[str], None] = _ignore
-    end: Callable[[str], None] = _ignore
+    begin: Callable[[str], Awaitable[None]] = _ignore
+    end: Callable[[str], Awaitable[None]] = _ignore
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ async def walk(items: Sequence[T], work: Work[T, R], care: Care) -> list[R]:
     async def one(number: int) -> None:
         item = items[number]
         async with slots:
-            care.begin(work.name(item))
+            await care.begin(work.name(item))
             results[number] = await _attempt(item, work, care, internal)
-            care.end(work.name(item))
+            await care.end(work.name(item))
 
     for number, item in enumerate(items):
         if work.name(item) in care.suspects:

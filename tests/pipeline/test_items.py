@@ -70,12 +70,13 @@ def test_poison_is_recorded_untried_and_suspects_go_alone() -> None:
         await asyncio.sleep(0.01)
         return item
 
-    care = Care(
-        suspects=frozenset("c"),
-        poison=frozenset("d"),
-        begin=lambda item: trace.append(f"+{item}"),
-        end=lambda item: trace.append(f"-{item}"),
-    )
+    async def begin(item: str) -> None:
+        trace.append(f"+{item}")
+
+    async def end(item: str) -> None:
+        trace.append(f"-{item}")
+
+    care = Care(suspects=frozenset("c"), poison=frozenset("d"), begin=begin, end=end)
     results = asyncio.run(walk(list("abcd"), work(do), care))
     assert trace[:2] == ["+c", "-c"]
     assert results[:3] == ["a", "b", "c"] and results[3].startswith("poison: d")

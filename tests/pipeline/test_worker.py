@@ -24,7 +24,7 @@ class Stage:
 
     async def run(self, jobs: Any, care: Care) -> list[CaptionTree]:
         for row in self._rows:
-            care.end(row.video_id)
+            await care.end(row.video_id)
         return list(self._rows)
 
 
