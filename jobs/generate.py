@@ -13,6 +13,7 @@ from jobs.progress import RunProgress
 from pipeline.plan import Plan, Planned
 from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
+from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
 from schemas.config import STAGES, Local, RunConfig, fingerprint, stage_settings
 from schemas.errors import Fatal, UserError
@@ -25,7 +26,7 @@ def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, addre
     written = load_job(job)
     config = written.relative_to(job.resolve().parent)
     settings = stage_settings(written, checked_protocol(config).version)
-    url = out or str(job.resolve().parent / "runs" / job.stem)
+    url = _absolute(out or str(job.resolve().parent / "runs" / job.stem))
     if dry_run:
         from jobs.estimate import print_estimate
 
@@ -48,7 +49,12 @@ def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, addre
     print(f"done: {attempts} attempts in {len(shards)} shards of {url}; see `zoomtrail stats {url}`")
 
 
-def checked_protocol(config: RunConfig) -> Any:
+def _absolute(url: str) -> str:
+    """A local path made absolute: workers have a working directory of their own."""
+    return url if "://" in url else str(Path(url).resolve())
+
+
+def checked_protocol(config: RunConfig) -> ZoomProtocol:
     """The protocol of a config. Raises UserError where it does not exist or the config lacks what it needs."""
     try:
         zoom = protocol(config.protocol)

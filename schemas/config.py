@@ -193,14 +193,14 @@ def stage_settings(config: RunConfig, protocol_version: str) -> dict[str, dict[s
     caption: dict[str, Any] = {
         "protocol": config.protocol,
         "protocol_version": protocol_version,
-        "source.format": config.source.format,
-        "source.path": config.source.path,
         "source.subtitles": config.source.subtitles,
         "captions.min_width": config.captions.min_width,
         **_model_settings("captioner", config.captioner),
     }
     teach = {
         **caption,
+        "source.format": config.source.format,
+        "source.path": config.source.path,
         **_model_settings("teacher", config.teacher),
         **{f"rollout.{k}": v for k, v in config.rollout.model_dump().items()},
     }

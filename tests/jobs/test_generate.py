@@ -149,6 +149,14 @@ def test_an_item_that_kills_its_worker_twice_is_recorded_as_poison(tmp_path: Pat
     assert all(row.error is None for id_, row in rows.items() if id_ != ids[1])
 
 
+def test_a_run_directory_may_be_given_relative_to_where_the_command_runs(tmp_path: Path, zoomtrail: Command) -> None:
+    with ScriptedServer(tmp_path / "calls.jsonl") as server:
+        job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=1)
+        out = Path(os.path.relpath(tmp_path / "run", ROOT))
+        assert zoomtrail("generate", job, "--out", out).returncode == 0
+    assert len(trajectories(tmp_path / "run")) == 4
+
+
 def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path: Path, zoomtrail: Command) -> None:
     with ScriptedServer(tmp_path / "calls.jsonl") as server:
         job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=1, teacher={"retries": 1})
