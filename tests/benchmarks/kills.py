@@ -30,8 +30,25 @@ from schemas.config import STAGES
 from tests.jobfiles import write_job
 from tests.scripted_server import ScriptedServer
 
-PACE = {"longvideo_r1": (0.2, 4), "videozoomer": (0.6, 2)}
-"""Seconds that the server takes for a reply, and calls in flight: slow enough for all kills to find work going on."""
+
+@dataclass(frozen=True)
+class Setup:
+    """What is run and disturbed. kills: of the driver, and as many of workers; videos: with nine attempts each.
+
+    latency_s, concurrency: of the server and of each model, slow enough for all kills to find work going on.
+    wait_s: each kill comes between 0.2 and this many seconds after a first new call.
+    """
+
+    protocol: str
+    kills: int
+    n_videos: int
+    latency_s: float
+    concurrency: int
+    wait_s: float
+
+
+FULL = (Setup("longvideo_r1", 5, 6, 0.2, 4, 3.0), Setup("videozoomer", 5, 6, 0.6, 2, 3.0))
+QUICK = (Setup("videozoomer", 1, 1, 0.6, 2, 0.5),)
 
 MARGIN_S = 0.5
 """A reply that left the server this long before a kill may not have been durable yet: the call counts as in flight."""
@@ -122,41 +139,50 @@ def _zombie(pid: int) -> bool:
         return True
 
 
-def kill_driver(job: Path, out: Path, server: ScriptedServer, dice: random.Random, outcome: Outcome) -> None:
-    """Starts the run and kills its driver at a random moment after its first new call."""
-    process = start(job, out)
-    before = len(server.calls())
-    while process.poll() is None and len(server.calls()) == before:
-        time.sleep(0.05)
-    time.sleep(dice.uniform(0.2, 3.0))
-    if process.poll() is not None:
-        return
-    below = descendants(process.pid)
-    killed = time.time()
-    process.send_signal(signal.SIGKILL)
-    outcome.driver_kills += 1
-    process.wait()
-    await_end(below)
-    outcome.deaths.append((killed, time.time()))
+@dataclass
+class Disturbance:
+    """One disturbed run: its job, directory and server, and what was done to it."""
 
+    setup: Setup
+    job: Path
+    out: Path
+    server: ScriptedServer
+    dice: random.Random
+    outcome: Outcome
 
-def kill_workers(
-    job: Path, out: Path, server: ScriptedServer, dice: random.Random, outcome: Outcome, kills: int
-) -> None:
-    """Runs to the end while workers are killed at random moments; the same command again if it ends before."""
-    process = start(job, out)
-    for _ in range(kills):
-        before = len(server.calls())
-        while process.poll() is None and len(server.calls()) == before:
+    def await_work(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Waits for a first new call and a random while; False where the run ended before."""
+        before = len(self.server.calls())
+        while process.poll() is None and len(self.server.calls()) == before:
             time.sleep(0.05)
-        time.sleep(dice.uniform(0.2, 3.0))
-        workers = [pid for pid, name in descendants(process.pid).items() if name.startswith("ray::StageActor")]
-        if process.poll() is not None or not workers:
-            break
-        os.kill(dice.choice(workers), signal.SIGKILL)
-        outcome.deaths.append((time.time(), time.time()))
-        outcome.worker_kills += 1
-    finish(process, out)
+        time.sleep(self.dice.uniform(0.2, self.setup.wait_s))
+        return process.poll() is None
+
+    def kill_driver(self) -> None:
+        """Starts the run and kills its driver while it works."""
+        process = start(self.job, self.out)
+        if not self.await_work(process):
+            return
+        below = descendants(process.pid)
+        killed = time.time()
+        process.send_signal(signal.SIGKILL)
+        self.outcome.driver_kills += 1
+        process.wait()
+        await_end(below)
+        self.outcome.deaths.append((killed, time.time()))
+
+    def kill_workers(self) -> None:
+        """Runs to the end while workers are killed."""
+        process = start(self.job, self.out)
+        for _ in range(self.setup.kills):
+            working = self.await_work(process)
+            workers = [pid for pid, name in descendants(process.pid).items() if name.startswith("ray::StageActor")]
+            if not working or not workers:
+                break
+            os.kill(self.dice.choice(workers), signal.SIGKILL)
+            self.outcome.deaths.append((time.time(), time.time()))
+            self.outcome.worker_kills += 1
+        finish(process, self.out)
 
 
 def all_rows(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -190,36 +216,41 @@ def judge_calls(calls: list[dict[str, Any]], outcome: Outcome) -> None:
             outcome.calls_repeated_though_answered += not in_flight
 
 
-def trial(folder: Path, protocol: str, kills: int, seed: int, n_videos: int) -> Outcome:
-    """One protocol: an undisturbed run, a disturbed one, and their comparison."""
-    outcome = Outcome(protocol)
-    dice = random.Random(seed)
-    outs = folder / "undisturbed", folder / "disturbed"
-    logs = [folder / f"{out.name}-calls.jsonl" for out in outs]
-    latency_s, concurrency = PACE[protocol]
-    roles = ("captioner", "teacher") if protocol == "longvideo_r1" else ("teacher",)
-    write_job(folder, "http://127.0.0.1/v1", protocol, n_videos, 3)
-    for out, log in zip(outs, logs, strict=True):
-        with ScriptedServer(log, folder / "questions.jsonl", latency_s=latency_s) as server:
-            more = {role: {"concurrency": concurrency} for role in roles}
-            job = write_job(
-                folder, server.base_url, protocol, n_videos, 3, attempts=3, workers={"videos_per_shard": 2}, **more
-            )
-            if out.name == "disturbed":
-                for _ in range(kills):
-                    kill_driver(job, out, server, dice, outcome)
-                kill_workers(job, out, server, dice, outcome, kills)
-            finish(start(job, out), out)
-            began = time.monotonic()
-            finish(start(job, out), out)
-            outcome.second_run_s = time.monotonic() - began
-    undisturbed, disturbed = map(all_rows, outs)
-    outcome.rows_equal = undisturbed == disturbed
-    outcome.attempts = len(disturbed["teach"])
-    kinds = Counter((row["error"] or {}).get("kind") for rows in disturbed.values() for row in rows)
-    outcome.poisoned = kinds["poison"]
-    with ScriptedServer(logs[1]) as server:
+def trial(folder: Path, setup: Setup, seed: int) -> Outcome:
+    """An undisturbed run, a disturbed one, and their comparison."""
+    outcome = Outcome(setup.protocol)
+    undisturbed, disturbed = folder / "undisturbed", folder / "disturbed"
+    roles = ("captioner", "teacher") if setup.protocol == "longvideo_r1" else ("teacher",)
+
+    def job_for(server_url: str) -> Path:
+        more: dict[str, Any] = {role: {"concurrency": setup.concurrency} for role in roles}
+        more |= {"attempts": 3, "workers": {"videos_per_shard": 2}}
+        return write_job(folder, server_url, setup.protocol, setup.n_videos, 3, **more)
+
+    job_for("http://127.0.0.1/v1")
+    pace = {"truth": folder / "questions.jsonl", "latency_s": setup.latency_s}
+    with (
+        ScriptedServer(folder / "first.jsonl", **pace) as calm,
+        ScriptedServer(folder / "second.jsonl", **pace) as server,
+    ):
+        calm_job = job_for(calm.base_url).replace(folder / "calm.yaml")
+        calm_run = start(calm_job, undisturbed)
+        job = job_for(server.base_url)
+        disturbance = Disturbance(setup, job, disturbed, server, random.Random(seed), outcome)
+        for _ in range(setup.kills):
+            disturbance.kill_driver()
+        disturbance.kill_workers()
+        finish(start(job, disturbed), disturbed)
+        finish(calm_run, undisturbed)
+        began = time.monotonic()
+        finish(start(job, disturbed), disturbed)
+        outcome.second_run_s = time.monotonic() - began
         judge_calls(server.calls(), outcome)
+    rows = all_rows(disturbed)
+    outcome.rows_equal = rows == all_rows(undisturbed)
+    outcome.attempts = len(rows["teach"])
+    kinds = Counter((row["error"] or {}).get("kind") for stage_rows in rows.values() for row in stage_rows)
+    outcome.poisoned = kinds["poison"]
     return outcome
 
 
@@ -228,21 +259,22 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one kill of each kind, one protocol")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--protocol", nargs="+", choices=PACE, default=list(PACE))
     options = parser.parse_args()
-    kills, protocols = (1, ["videozoomer"]) if options.quick else (5, options.protocol)
+    setups = QUICK if options.quick else FULL
     outcomes = []
-    for protocol in protocols:
+    for setup in setups:
         with tempfile.TemporaryDirectory() as folder:
-            outcomes.append(trial(Path(folder), protocol, kills, options.seed, 2 if options.quick else 6))
+            outcomes.append(trial(Path(folder), setup, options.seed))
     figures = [{name: value for name, value in asdict(o).items() if name != "deaths"} for o in outcomes]
-    table = Table("figure", *protocols, title="kill -9 at random moments, then the same command")
+    table = Table(
+        "figure", *(setup.protocol for setup in setups), title="kill -9 at random moments, then the same command"
+    )
     for name in figures[0]:
         table.add_row(name, *(f"{f[name]:.2f}" if isinstance(f[name], float) else str(f[name]) for f in figures))
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
-    return 0 if all(outcome.passed(kills) for outcome in outcomes) else 1
+    return 0 if all(outcome.passed(setup.kills) for setup, outcome in zip(setups, outcomes, strict=True)) else 1
 
 
 if __name__ == "__main__":

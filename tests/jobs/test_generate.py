@@ -15,7 +15,7 @@ from pipeline.store import RunStore
 from schemas.captions import CaptionTree
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
-from tests.benchmarks.kills import start, trial
+from tests.benchmarks.kills import QUICK, start, trial
 from tests.jobfiles import write_job
 from tests.jobs.conftest import ROOT, Command, FinishedRun
 from tests.scripted_server import ScriptedServer
@@ -186,7 +186,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path: Path, zoom
 
 @pytest.mark.slow
 def test_a_killed_driver_and_a_killed_worker_change_no_row_and_repeat_no_answered_call(tmp_path: Path) -> None:
-    outcome = trial(tmp_path, "videozoomer", kills=1, seed=1, n_videos=2)
+    outcome = trial(tmp_path, QUICK[0], seed=1)
     assert outcome.driver_kills == 1
     assert outcome.rows_equal and outcome.poisoned == 0
     assert outcome.calls_repeated_though_answered == 0
