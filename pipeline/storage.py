@@ -25,9 +25,6 @@ class Storage:
     def path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
 
-    def exists(self, name: str) -> bool:
-        return bool(self.fs.exists(self.path(name)))
-
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError."""
         return bytes(self.fs.cat_file(self.path(name)))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline.storage import Storage
-from schemas.arrow import arrow_schema, from_table, to_table
+from schemas.arrow import from_table, to_table
 from schemas.captions import CaptionTree
 from schemas.config import DIRECTORIES, RunConfig, changed, fingerprint
 from schemas.errors import UserError
@@ -110,11 +110,3 @@ class RunStore:
         """What the shard's footer says."""
         with self.storage.fs.open(self.storage.path(shard_name(stage, shard))) as file:
             return footer_of(pq.read_metadata(file))
-
-    def parquet_paths(self, stage: str) -> list[str]:
-        """Full paths of a stage's committed shards, in order."""
-        return [self.storage.path(shard_name(stage, n)) for n in sorted(self.finished(stage))]
-
-    def empty(self, stage: str) -> pa.Table:
-        """A table of no rows under the stage's schema."""
-        return arrow_schema(ROWS[stage]).empty_table()

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from prompts.judging import answers_match, letter_of
+from prompts.judging import answers_match
 from prompts.parsing import forbidden, parse_step
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
@@ -125,9 +125,6 @@ class LongVideoR1(ZoomProtocol):
             covering = segments.covering(merge(question.clue_intervals, CLUE_GAP_S), level + 1)
             return fill("longvideo_r1_hint_segments", {"segments": [_ids(path) for path in covering]})
         return fill("longvideo_r1_hint_generic", {}) if level == steps else None
-
-    def answer_letter(self, answer: str, question: Question) -> str:
-        return letter_of(answer, question)
 
 
 def reward(

@@ -94,7 +94,3 @@ class ZoomProtocol(ABC):
     def hint(self, question: Question, level: int, segments: Segments) -> str | None:
         """The hint of a level for a wrong answer; None where the ladder has ended."""
         return None
-
-    @abstractmethod
-    def answer_letter(self, answer: str, question: Question) -> str:
-        """The choice that an answer text names ("" where none or an open question)."""

@@ -10,14 +10,13 @@ import json
 import math
 from collections.abc import Iterable
 
-from prompts.judging import answers_match, letter_of
+from prompts.judging import answers_match
 from prompts.parsing import parse_step
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import last_instant, spread
 from prompts.template import fill
 from schemas.chat import Message
-from schemas.question import Question
 from schemas.trajectory import Action, Dialogue, Trajectory, Turn
 from schemas.video import Frame, FramePlan, PixelBudget, Video
 
@@ -126,9 +125,6 @@ class VideoZoomer(ZoomProtocol):
         last = last_instant(setting.video.duration_s)
         times = spread(start, end, _frame_count(action))
         return FramePlan(budget=BUDGET, times_s=tuple(min(time, last) for time in times))
-
-    def answer_letter(self, answer: str, question: Question) -> str:
-        return letter_of(answer, question)
 
 
 def reward(trajectory: Trajectory, accuracy: float = 0.9, well_formed: float = 0.1, tool_bonus: float = 0.5) -> float:

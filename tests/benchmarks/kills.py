@@ -151,9 +151,9 @@ class Disturbance:
     outcome: Outcome
 
     def await_work(self, process: "subprocess.Popen[bytes]") -> bool:
-        """Waits for a first new call and a random while; False where the run ended before."""
-        before = len(self.server.calls())
-        while process.poll() is None and len(self.server.calls()) == before:
+        """Waits for a call that begins from now on, and a random while; False where the run ended before."""
+        now = time.time()
+        while process.poll() is None and not any(call["begin"] > now for call in self.server.calls()):
             time.sleep(0.05)
         time.sleep(self.dice.uniform(0.2, self.setup.wait_s))
         return process.poll() is None

@@ -5,7 +5,6 @@ from itertools import pairwise
 import pytest
 
 from prompts.judging import answers_match, choices_of, letter_of, probe_messages
-from prompts.protocols import PROTOCOLS
 from schemas.video import Frame
 from tests.prompts.examples import frame, question
 
@@ -83,10 +82,6 @@ def test_equal_choices_are_told_apart_by_letter_only() -> None:
     doubled = question(choices=("a dog", "a dog", "a cat"))
     assert letter_of("a dog", doubled) == ""
     assert letter_of("B. a dog", doubled) == "B"
-
-
-def test_a_protocols_letter_is_that_of_the_judge() -> None:
-    assert {p.answer_letter("(C) a bicycle", question()) for p in PROTOCOLS} == {"C"}
 
 
 @pytest.mark.parametrize(

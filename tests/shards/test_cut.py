@@ -294,4 +294,4 @@ def test_a_cut_on_an_object_store() -> None:
     store = whole_run("memory://shards-cut")
     made = make(Rows(store), Order("mine", "rl", preset("default"), 10))
     assert (made.rows, made.made) == (1, True)
-    assert store.storage.exists("cuts/mine/README.md")
+    assert store.storage.read("cuts/mine/README.md")
