@@ -96,7 +96,7 @@ def _drive(
 
     _start_ray(config, address)
     try:
-        with RunProgress(console, len(shards)) as progress:
+        with RunProgress(console) as progress:
             cluster = Cluster(config, url, fingerprints, shards)
             asyncio.run(cluster.run(progress.show))
     except KeyboardInterrupt:

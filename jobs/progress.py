@@ -21,9 +21,8 @@ _EVERY_S = 10.0
 class RunProgress:
     """A live table on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, console: Console, n_shards: int) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._n_shards = n_shards
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self._began = time.monotonic()
         self._said_at = float("-inf")
@@ -56,7 +55,7 @@ class RunProgress:
             table.add_column(column, justify="left" if column in ("stage", "rows") else "right")
         for stage, done in snapshot.done.items():
             statuses = _statuses(snapshot, stage)
-            items = str(snapshot.workers[stage].items) if stage in snapshot.workers else ""
+            items = str(snapshot.workers[stage].items)
             table.add_row(DIRECTORIES[stage], f"{done}/{snapshot.total}", items, statuses)
         return table
 

@@ -119,9 +119,8 @@ class Cluster:
         self._done = {stage: self._store.finished(stage) & shards.keys() for stage in STAGES}
         self._reports: list[ShardReport] = []
         self._finished = asyncio.Event()
-        self._watch_name = (
-            f"zoomtrail-watch-{secrets.token_hex(4)}"  # handed on by name: a restarted actor has no handles
-        )
+        # Handed on by name: Ray warns of handles among the arguments of an actor that may restart.
+        self._watch_name = f"zoomtrail-watch-{secrets.token_hex(4)}"
 
     async def run(self, show: Callable[[Snapshot], None]) -> None:
         """Until every shard has passed every stage. Raises Fatal as soon as a worker meets one; other work is kept."""
@@ -145,7 +144,7 @@ class Cluster:
             for task in [finished, *tasks]:
                 task.cancel()
             await asyncio.gather(finished, *tasks, return_exceptions=True)
-            show(await self._snapshot(ask_workers=False))
+            show(await self._snapshot())
 
     def _enqueue(self, shard: int) -> None:
         """Puts a shard before the first stage that has not committed it."""
@@ -217,13 +216,13 @@ class Cluster:
 
     async def _show(self, show: Callable[[Snapshot], None]) -> None:
         while True:
-            show(await self._snapshot(ask_workers=True))
+            show(await self._snapshot())
             await asyncio.sleep(1.0)
 
-    async def _snapshot(self, ask_workers: bool) -> Snapshot:
+    async def _snapshot(self) -> Snapshot:
         workers: dict[str, Progress] = {}
         for stage, actors in self._actors.items():
-            answers = [await _progress(actor) for actor in actors] if ask_workers else []
+            answers = await asyncio.gather(*(_progress(actor) for actor in actors))
             workers[stage] = Progress(sum(p.items for p in answers), [c for p in answers for c in p.calls])
         return Snapshot(
             total=len(self._shards),

@@ -100,10 +100,6 @@ class Worker:
         """Totals since the worker began."""
         return Progress(self._items, [replace(model.counts) for model in self._models.values()])
 
-    async def close(self) -> None:
-        for model in self._models.values():
-            await model.close()
-
     def _counting(self, care: Care) -> Any:
         async def end(item: str) -> None:
             self._items += 1
@@ -132,8 +128,7 @@ class Worker:
     async def _rows(self, shard: int, planned: Sequence[Planned], care: Care) -> Sequence[Record]:
         stage, source = self.assignment.stage, self.assignment.config.source
         if stage == "caption":
-            ids = dict.fromkeys(p.question.video_id for p in planned if p.error is None)
-            jobs = [VideoJob(video_id, video_uri(source, video_id)) for video_id in ids]
+            jobs = [VideoJob(video_id, video_uri(source, video_id)) for video_id in _videos(planned)]
             rows: Sequence[Record] = await self._stage.run(jobs, care)
             return rows
         trees = {t.video_id: t for t in await asyncio.to_thread(self._store.rows, CaptionTree, "caption", shard)}
@@ -145,7 +140,7 @@ class Worker:
     def _conserve(self, rows: Sequence[Record], planned: Sequence[Planned]) -> None:
         """Rows in = rows out, each once. Raises Fatal otherwise: a shard that lost a row is never committed."""
         if self.assignment.stage == "caption":
-            expected = Counter(dict.fromkeys((p.question.video_id for p in planned if p.error is None), 1))
+            expected = Counter(_videos(planned))
             found = Counter(row.video_id for row in rows if isinstance(row, CaptionTree))
         else:
             expected = Counter(p.trajectory_id for p in planned)
@@ -153,6 +148,11 @@ class Worker:
         if expected != found:
             off = sorted(((expected - found) + (found - expected)).keys())[:3]
             raise Fatal(f"{self.assignment.stage}: planned {expected.total()} rows, got {found.total()}; such as {off}")
+
+
+def _videos(planned: Sequence[Planned]) -> list[str]:
+    """The videos that a shard's usable questions ask about, each once, in the plan's order."""
+    return list(dict.fromkeys(p.question.video_id for p in planned if p.error is None))
 
 
 def _report(stage: str, shard: int, rows: Sequence[Record], seconds: float) -> ShardReport:

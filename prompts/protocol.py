@@ -38,6 +38,11 @@ class Setting:
     video: Video
     segments: Segments | None
 
+    @classmethod
+    def of(cls, video: Video, width: int | None) -> "Setting":
+        """The setting of a video whose caption tree has this width; None where it has none."""
+        return cls(video, None if width is None else Segments(video.duration_s, width))
+
 
 class ZoomProtocol(ABC):
     """How a model zooms. Instances hold no state.

@@ -37,9 +37,6 @@ class RememberedModel:
             await asyncio.to_thread(self._calls.put, key, self._role, {"model": self.name, "sample": sample}, response)
         return reply_of(key, self.name, response, _OWN_HARDWARE)
 
-    async def close(self) -> None:
-        """Nothing to give back: the model goes with its process."""
-
 
 def chat_model(config: Endpoint | Local, role: str, calls: CallStore) -> ChatModel:
     """The captioner or teacher of a config. Raises UserError where a local model cannot be loaded."""

@@ -87,10 +87,6 @@ class ChatModel(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Gives back what the model holds."""
-        ...
-
 
 @dataclass(frozen=True)
 class ChoiceQuestion:

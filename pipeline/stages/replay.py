@@ -15,7 +15,6 @@ from prompts.judging import answers_match, choices_of, probe_messages
 from prompts.protocol import Setting, ZoomProtocol
 from schemas.captions import CaptionTree, Picture
 from schemas.errors import Failure, Rejected
-from schemas.timeline import Segments
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
 from schemas.video import Frame, FramePlan, Video
@@ -75,7 +74,7 @@ class ReplayStage:
     async def _decode(self, trajectories: Sequence[Trajectory], tree: CaptionTree) -> Decoded:
         first = trajectories[0]
         assert first.video is not None
-        setting = self._setting(first.video, tree)
+        setting = Setting.of(first.video, tree.width)
         plans: dict[tuple[str, str], FramePlan] = {}
         for trajectory in trajectories:
             for action in checks.zooms(trajectory):
@@ -95,12 +94,9 @@ class ReplayStage:
             frames=dict(zip(plans, frames[len(looks) :], strict=True)),
         )
 
-    def _setting(self, video: Video, tree: CaptionTree) -> Setting:
-        return Setting(video, None if tree.width is None else Segments(video.duration_s, tree.width))
-
     async def _judge(self, trajectory: Trajectory, tree: CaptionTree, decoded: Decoded) -> Verdict:
         assert trajectory.video is not None
-        setting = self._setting(decoded.video, tree)
+        setting = Setting.of(decoded.video, tree.width)
         own = {call: frames for (owner, call), frames in decoded.frames.items() if owner == trajectory.trajectory_id}
         difference = checks.mismatch(
             trajectory,

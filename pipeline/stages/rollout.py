@@ -11,7 +11,6 @@ from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from schemas.captions import CaptionNode, CaptionTree, Usage
 from schemas.config import Rollout as RolloutSettings
 from schemas.errors import Failure, Rejected
-from schemas.timeline import Segments
 from schemas.trajectory import Action, CaptionLine, Dialogue, Hint, Observation, Overview, Status, Trajectory, Turn
 from schemas.video import Frame, Video
 
@@ -48,8 +47,8 @@ def overview_of(tree: CaptionTree) -> Overview:
     return Overview(frames=tuple(p.frame for p in tree.overview), captions=lines, width=tree.width)
 
 
-def unstarted(planned: Planned, teaching: Teaching, failure: Failure) -> Trajectory:
-    """The failure row of an attempt that could not begin."""
+def unstarted(planned: Planned, teaching: Teaching, failure: Failure | None) -> Trajectory:
+    """The row of an attempt that could not begin, with the reason; the blank row of one that does."""
     return Trajectory(
         trajectory_id=planned.trajectory_id,
         question_id=planned.question.question_id,
@@ -84,6 +83,7 @@ class Rollout:
     videos: OpenVideos
     pictures: Pictures = field(init=False)
     setting: Setting = field(init=False)
+    overview: Overview = field(init=False)
     turns: list[Turn] = field(default_factory=list)
     hints: list[Hint] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
@@ -93,8 +93,8 @@ class Rollout:
 
     def __post_init__(self) -> None:
         self.pictures = Pictures(self.tree.overview)
-        width = self.tree.width
-        self.setting = Setting(self.video, None if width is None else Segments(self.video.duration_s, width))
+        self.setting = Setting.of(self.video, self.tree.width)
+        self.overview = overview_of(self.tree)
 
     async def run(self) -> Trajectory:
         """Turns until an answer, the turn limit, too many invalid turns or a failure."""
@@ -129,7 +129,7 @@ class Rollout:
         return Dialogue(
             question=self.planned.question,
             video=self.video,
-            overview=overview_of(self.tree),
+            overview=self.overview,
             turns=tuple(self.turns),
             max_turns=self.teaching.max_turns,
         )
@@ -257,17 +257,15 @@ class Rollout:
         )
 
     def _record(self, status: Status, error: Failure | None) -> Trajectory:
-        base = unstarted(self.planned, self.teaching, error or Failure(stage="teach", kind="", message=""))
-        return base.model_copy(
+        return unstarted(self.planned, self.teaching, error).model_copy(
             update={
                 "status": status,
                 "video": self.video,
-                "overview": overview_of(self.tree),
+                "overview": self.overview,
                 "turns": tuple(self.turns),
                 "final_answer": self.final_answer,
                 "hints": tuple(self.hints),
                 "interval_shown": bool(self.planned.question.clue_intervals and self.hints),
                 "usage": self.usage,
-                "error": error,
             }
         )

@@ -34,9 +34,6 @@ class ScriptedModel:
         key = content_id([text, sample, len(self.asked)])
         return Reply(key=key, model=self.name, text=text, reasoning="", finish_reason=self._finish_reason, usage=usage)
 
-    async def close(self) -> None:
-        return None
-
 
 def in_turn(*texts: str) -> Say:
     """Says the texts one after the other."""
