@@ -4,8 +4,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Literal
 
-from prompts.rendering import Part, message, question_text
+from prompts.rendering import Part, message, plain, question_text
 from schemas.chat import Message
 from schemas.question import Question
 from schemas.video import Frame
@@ -100,15 +101,19 @@ def _number(text: str) -> float | None:
     return float(stripped.replace(",", "")) if _NUMBER.fullmatch(stripped) else None
 
 
-def choices_of(question: Question) -> tuple[str, ...]:
-    """The texts whose probability a verifier gives: the letters of the choices, none for an open question."""
-    return tuple(question.letters)
+AnswerBy = Literal["letter", "text"]
+"""How a verifier names a choice: by its letter, or by its text."""
+
+
+def choices_of(question: Question, by: AnswerBy = "letter") -> tuple[str, ...]:
+    """The texts whose probability a verifier gives: one for each choice, none for an open question."""
+    return tuple(question.letters) if by == "letter" else question.choices
 
 
 def probe_messages(
-    question: Question, overview_frames: Sequence[Frame], zooms: Sequence[Sequence[Frame]]
+    question: Question, overview_frames: Sequence[Frame], zooms: Sequence[Sequence[Frame]], by: AnswerBy = "letter"
 ) -> tuple[Message, ...]:
-    """What a verifier is asked: frames first, the question last, the letter only as answer; blind without any frame.
+    """What a verifier is asked: frames first, the question last, a letter or a text as answer; blind without any frame.
 
     The probe with one more zoom begins with the same frames, so that their key-value cache can be shared; so do the
     probes of all questions about one video.
@@ -120,10 +125,24 @@ def probe_messages(
         if frames:
             span = f"{frames[0].time_s:.1f}s to {frames[-1].time_s:.1f}s"
             parts += [f"A closer look at {span}:\n", *_timed(frames)]
-    letters = ", ".join(question.letters)
-    ask = f"Answer with one letter only: {letters}." if letters else "Answer in a few words."
+    ask = "Answer in a few words."
+    if question.choices:
+        letters = ", ".join(question.letters)
+        ask = (
+            f"Answer with one letter only: {letters}." if by == "letter" else "Answer with the text of one choice only."
+        )
     parts.append(f"Question: {question_text(question)}\n{ask}")
     return (message("user", parts),)
+
+
+YES_NO = ("yes", "no")
+"""The choices of a `claim_messages`."""
+
+
+def claim_messages(statement: str, frames: Sequence[Frame]) -> tuple[Message, ...]:
+    """What a verifier is asked about a statement that was made after a look at these frames."""
+    ask = f"Statement: {plain(statement)}\nDo the frames show this? Answer yes or no."
+    return (message("user", ["Frames of a clip:\n", *_timed(frames), ask]),)
 
 
 def _timed(frames: Sequence[Frame]) -> list[Part]:

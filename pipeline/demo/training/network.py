@@ -1,0 +1,81 @@
+"""The embedded model's shape: Idefics3 (SmolVLM's class), shrunk, with 16 tokens a picture."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.demo.training.pictures import GRID, LABELS, SIDE
+
+PATCH = 16
+PATCHES = SIDE // PATCH
+SCALE = PATCHES // GRID
+TOKENS = GRID * GRID
+VISION = {
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "image_size": SIDE,
+    "patch_size": PATCH,
+}
+HIDDEN = 256
+
+
+def build(tokenizer: Any) -> Any:
+    """An untrained Idefics3ForConditionalGeneration for a tokenizer; its patch positions start as sines and cosines."""
+    from transformers import GenerationConfig, Idefics3Config, Idefics3ForConditionalGeneration
+
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    config = Idefics3Config(
+        scale_factor=SCALE,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokenizer.pad_token_id,
+        vision_config=VISION,
+        tie_word_embeddings=False,
+        text_config={
+            **special,
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "hidden_size": HIDDEN,
+            "intermediate_size": 640,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    )
+    model = Idefics3ForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(**special, do_sample=False, max_new_tokens=256)
+    positions = model.model.vision_model.embeddings.position_embedding.weight
+    with torch.no_grad():
+        positions.copy_(_sines(VISION["hidden_size"], PATCHES))
+    return model
+
+
+def _sines(width: int, grid: int) -> torch.Tensor:
+    """Positions of a grid of patches, shape (grid * grid, width)."""
+    quarter = width // 4
+    rates = 1 / (20 ** (np.arange(quarter) / quarter))
+    y, x = np.mgrid[:grid, :grid].astype(float)
+    waves = [wave(v.reshape(-1, 1) * rates) for v in (x, y) for wave in (np.sin, np.cos)]
+    return torch.tensor(np.concatenate(waves, axis=1), dtype=torch.float32) * 0.3
+
+
+class Heads(torch.nn.Module):
+    """Says of each image token what it shows. For training only: what it can say, the language model can read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = torch.nn.ModuleDict({name: torch.nn.Linear(HIDDEN, size) for name, size in LABELS.items()})
+
+    def forward(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        """tokens: (pictures, 16, 256). Returns logits (pictures, 16, classes) by name."""
+        return {name: head(tokens) for name, head in self.heads.items()}
+
+
+def image_tokens(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """What the language model gets of pictures: (n, 16, 256) for uint8 pixels (n, 256, 256, 3)."""
+    values = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return model.model.connector(model.model.vision_model(pixel_values=values).last_hidden_state)
