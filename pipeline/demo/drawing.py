@@ -1,6 +1,5 @@
 """Pictures of the rendered world at a moment, drawn with Pillow and its own font."""
 
-import math
 from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
@@ -46,8 +45,8 @@ LETTER_SIZE = 27
 """Of a sign, in pixels: a letter has 20 at a frame's 640, and 2.5 at an overview's 80, which nobody can read."""
 
 LAMP_RADIUS = 17
-_TRAIL = ((1.65, 0.16), (1.1, 0.3), (0.55, 0.5))
-"""Of a moving shape: radii behind it, and how much of its colour is left there."""
+_TRAIL = (1.3, 1.65, 2.0)
+"""Where the dots behind a moving shape are, in its radii."""
 
 
 def draw(film: Film, time_s: float) -> Image.Image:
@@ -61,7 +60,7 @@ def draw(film: Film, time_s: float) -> Image.Image:
 def add_scene(picture: Image.Image, scene: Scene, time_s: float) -> None:
     """Draws what stands before the background."""
     pen = ImageDraw.Draw(picture)
-    draw_shape(pen, scene.shape, scene.shape.at(scene.share(time_s)), backdrop_colour(scene.background, scene.tint))
+    draw_shape(pen, scene.shape, scene.shape.at(scene.share(time_s)))
     if scene.lamp:
         draw_lamp(pen, scene.lamp, scene.lamp.on(time_s))
     if scene.sign:
@@ -95,30 +94,25 @@ def backdrop(background: str, pattern: int, tint: tuple[int, int, int], floor: s
     return picture
 
 
-def draw_shape(pen: ImageDraw.ImageDraw, shape: Shape, at: tuple[float, float], ground: Rgb) -> None:
-    """A shape at a place in pixels, over its trail."""
+def draw_shape(pen: ImageDraw.ImageDraw, shape: Shape, at: tuple[float, float]) -> None:
+    """A shape at a place in pixels, and the dots behind it."""
     dx, dy = {"left": (1, 0), "right": (-1, 0), "up": (0, 1), "down": (0, -1)}[shape.direction]
-    paint = PAINT[shape.colour]
-    for radii, left in _TRAIL:
-        faded = tuple(round(p * left + g * (1 - left)) for p, g in zip(paint, ground, strict=True))
-        _outline(pen, shape, at[0] + dx * radii * shape.radius, at[1] + dy * radii * shape.radius, faded)
-    _outline(pen, shape, *at, paint)
-
-
-def _outline(pen: ImageDraw.ImageDraw, shape: Shape, x: float, y: float, paint: tuple[int, ...]) -> None:
-    r = shape.radius
+    paint, r, (x, y) = PAINT[shape.colour], shape.radius, at
+    for radii in _TRAIL:
+        _disc(pen, x + dx * radii * r, y + dy * radii * r, max(8.0, 0.2 * r), paint)
     if shape.kind == "circle":
-        pen.ellipse([x - r, y - r, x + r, y + r], fill=paint)
-    elif shape.kind == "square":
-        pen.rectangle([x - 0.88 * r, y - 0.88 * r, x + 0.88 * r, y + 0.88 * r], fill=paint)
-    elif shape.kind == "triangle":
-        pen.polygon([(x, y - r), (x + r, y + 0.85 * r), (x - r, y + 0.85 * r)], fill=paint)
+        _disc(pen, x, y, r, paint)
+    elif shape.kind == "ring":
+        pen.ellipse([x - r, y - r, x + r, y + r], outline=paint, width=round(0.36 * r))
+    elif shape.kind == "cross":
+        pen.rectangle([x - r, y - 0.3 * r, x + r, y + 0.3 * r], fill=paint)
+        pen.rectangle([x - 0.3 * r, y - r, x + 0.3 * r, y + r], fill=paint)
     else:
-        reach = [1.15 * r if point % 2 == 0 else 0.42 * r for point in range(10)]
-        pen.polygon(
-            [(x + n * math.sin(k * math.pi / 5), y - n * math.cos(k * math.pi / 5)) for k, n in enumerate(reach)],
-            fill=paint,
-        )
+        pen.polygon([(x, y - r), (x + r, y + 0.85 * r), (x - r, y + 0.85 * r)], fill=paint)
+
+
+def _disc(pen: ImageDraw.ImageDraw, x: float, y: float, r: float, paint: Rgb) -> None:
+    pen.ellipse([x - r, y - r, x + r, y + r], fill=paint)
 
 
 def draw_sign(pen: ImageDraw.ImageDraw, sign: Sign, with_word: bool) -> None:

@@ -24,7 +24,7 @@ FIRST_TRAINING_SEED = 1_000_000
 
 BACKGROUNDS = ("gray", "brown", "pink", "teal", "navy", "tan")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "black")
-KINDS = ("circle", "square", "triangle", "star")
+KINDS = ("circle", "ring", "cross", "triangle")
 SIZES = ("small", "large")
 DIRECTIONS = ("left", "right", "up", "down")
 COUNTS = ("two", "three", "four", "five")
@@ -56,6 +56,9 @@ COLUMNS, ROWS = 8, 7
 """Signs and lamps hang on a grid of cells in pixels; the floor takes the place of an eighth row."""
 
 FLOOR_Y = 316
+TRAIL_RADII = 2.2
+"""How far a shape's trail reaches behind its middle, in radii; no path lets it leave the picture."""
+
 _UNLIKE = {
     "gray": (),
     "brown": ("orange", "red", "black"),
@@ -69,7 +72,7 @@ _UNLIKE = {
 
 @dataclass(frozen=True)
 class Shape:
-    """radius, start, end: pixels; it moves evenly from start to end of its scene and leaves a fading trail."""
+    """radius, start, end: pixels; it moves evenly from start to end of its scene, with a trail of dots behind it."""
 
     kind: str
     colour: str
@@ -188,17 +191,18 @@ def scene(
 def random_shape(rng: np.random.Generator, background: str) -> Shape:
     """A shape whose colour stands out from the background, on a path inside the picture."""
     size = pick(rng, SIZES)
-    radius = int(rng.integers(64, 75) if size == "large" else rng.integers(36, 44))
+    radius = int(rng.integers(54, 63) if size == "large" else rng.integers(34, 41))
     direction = pick(rng, DIRECTIONS)
-    margin = radius + 6
-    x_range, y_range = (margin, WIDTH - margin), (margin, FLOOR_Y - margin)
-    along_x = direction in ("left", "right")
-    low, high = x_range if along_x else y_range
+    ahead, behind = radius + 6, round(TRAIL_RADII * radius)
+    x_side, y_side = (ahead, WIDTH - ahead), (ahead, FLOOR_Y - ahead)
+    along_x, forward = direction in ("left", "right"), direction in ("right", "down")
+    length = WIDTH if along_x else FLOOR_Y
+    low, high = (behind, length - ahead) if forward else (ahead, length - behind)
     reach = rng.uniform(0.55, 0.95) * (high - low)
     first = rng.uniform(low, high - reach)
-    across = rng.uniform(*(y_range if along_x else x_range))
+    across = rng.uniform(*(y_side if along_x else x_side))
     near, far = ((first, across), (first + reach, across)) if along_x else ((across, first), (across, first + reach))
-    start, end = (near, far) if direction in ("right", "down") else (far, near)
+    start, end = (near, far) if forward else (far, near)
     colour = pick(rng, [name for name in COLOURS if name not in _UNLIKE[background]])
     return Shape(pick(rng, KINDS), colour, size, direction, radius, start, end)
 

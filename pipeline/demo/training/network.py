@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.demo.training.pictures import GRID, LABELS, SIDE
+from pipeline.demo.training.pictures import GRID, LABELS, PATCHES, SHAPED, SIDE
 
-PATCH = 16
-PATCHES = SIDE // PATCH
+PATCH = SIDE // PATCHES
 SCALE = PATCHES // GRID
 TOKENS = GRID * GRID
 VISION = {
@@ -20,6 +19,8 @@ VISION = {
     "patch_size": PATCH,
 }
 HIDDEN = 256
+
+Logits = dict[str, torch.Tensor]
 
 
 def build(tokenizer: Any) -> Any:
@@ -64,18 +65,25 @@ def _sines(width: int, grid: int) -> torch.Tensor:
 
 
 class Heads(torch.nn.Module):
-    """Says of each image token what it shows. For training only: what it can say, the language model can read."""
+    """Says of each image token, and of each patch, what it shows. For training only: what it can say, the language
+    model can read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heads = torch.nn.ModuleDict({name: torch.nn.Linear(HIDDEN, size) for name, size in LABELS.items()})
+        self.tokens = torch.nn.ModuleDict({name: torch.nn.Linear(HIDDEN, size) for name, size in LABELS.items()})
+        self.patches = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(VISION["hidden_size"], LABELS[name]) for name in SHAPED}
+        )
 
-    def forward(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        """tokens: (pictures, 16, 256). Returns logits (pictures, 16, classes) by name."""
-        return {name: head(tokens) for name, head in self.heads.items()}
+    def forward(self, patches: torch.Tensor, tokens: torch.Tensor) -> tuple[Logits, Logits]:
+        """patches: (pictures, 256, 192); tokens: (pictures, 16, 256). Returns logits by name of tokens, of patches."""
+        of_tokens = {name: head(tokens) for name, head in self.tokens.items()}
+        return of_tokens, {name: head(patches) for name, head in self.patches.items()}
 
 
-def image_tokens(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """What the language model gets of pictures: (n, 16, 256) for uint8 pixels (n, 256, 256, 3)."""
+def look(model: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The vision tower's patches (n, 256, 192) and the language model's image tokens (n, 16, 256) for uint8 pixels
+    (n, 256, 256, 3)."""
     values = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-    return model.model.connector(model.model.vision_model(pixel_values=values).last_hidden_state)
+    patches = model.model.vision_model(pixel_values=values).last_hidden_state
+    return patches, model.model.connector(patches)

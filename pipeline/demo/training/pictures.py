@@ -1,13 +1,13 @@
 """Training pictures of the rendered world, crowded or single scenes, with what every image token shows."""
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.demo import drawing, world
-from pipeline.demo.world import HEIGHT, WIDTH, Lamp, Shape, Sign, pick
+from pipeline.demo.world import CELL_H, CELL_W, HEIGHT, WIDTH, Lamp, Shape, Sign, pick
 
 SIDE = 256
 """The model sees every picture as a square of this many pixels."""
@@ -18,6 +18,9 @@ GRID = 4
 ZOOM_WIDTHS = (384, 641)
 OVERVIEW_WIDTHS = (72, 100)
 """Widths in pixels, [low, high), at which signs can and cannot be read."""
+
+PATCHES = 16
+"""Patches along each side of a picture."""
 
 NONE = 0
 IGNORED = -100
@@ -37,12 +40,21 @@ LABELS = {
 """What is said of each image token: a name, and its number of classes (0 is `none` but for the first two)."""
 
 
+SHAPED = ("kind", "colour", "size", "direction")
+"""What is said of every patch of 16 pixels as well: a shape covers several of them."""
+
+
+Place = tuple[float, float]
+"""The middle of a shape in pixels."""
+
+
 @dataclass(frozen=True)
 class Labelled:
-    """pixels: uint8 (256, 256, 3); labels: for each name int64 (16,), row by row."""
+    """pixels: uint8 (256, 256, 3); labels: for each name int64 (16,), row by row; patches: (256,) for those SHAPED."""
 
     pixels: np.ndarray
     labels: dict[str, np.ndarray]
+    patches: dict[str, np.ndarray]
 
 
 def crowded(rng: np.random.Generator) -> Labelled:
@@ -53,15 +65,17 @@ def crowded(rng: np.random.Generator) -> Labelled:
     pen = ImageDraw.Draw(picture)
     width = _width(rng)
     labels = _blank_labels(background, floor)
-    ground = drawing.backdrop_colour(background, tint)  # type: ignore[arg-type]
-    for shape, place in _apart(rng, background):
-        drawing.draw_shape(pen, shape, place, ground)
-        _label_shape(labels, shape, place)
+    patches = {name: np.zeros((PATCHES, PATCHES), dtype=np.int64) for name in SHAPED}
+    shapes = _apart(rng, background)
+    for shape, place in shapes:
+        drawing.draw_shape(pen, shape, place)
+        _label_shape(labels, patches, shape, place)
     taken: set[int] = set()
-    for _ in range(int(rng.integers(0, 9))):
+    for _ in range(int(rng.integers(0, 11))):
         column, row = world.random_cell(rng)
-        token = _token(*world.cell_middle(column, row))
-        if taken & {token, token - 1, token + 1}:
+        x, y = world.cell_middle(column, row)
+        token = _token(x, y)
+        if taken & {token, token - 1, token + 1} or any(_covers(*item, x, y) for item in shapes):
             continue
         taken.add(token)
         if rng.random() < 0.15:
@@ -74,7 +88,7 @@ def crowded(rng: np.random.Generator) -> Labelled:
             with_word = bool(rng.random() < 0.85)
             drawing.draw_sign(pen, sign, with_word)
             _label_sign(labels, token, sign, with_word, legible=width >= ZOOM_WIDTHS[0])
-    return Labelled(seen(picture, width, rng), labels)
+    return Labelled(seen(picture, width, rng), labels, {name: grid.ravel() for name, grid in patches.items()})
 
 
 def seen(picture: Image.Image, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -96,17 +110,25 @@ def _any_sign(rng: np.random.Generator, column: int, row: int) -> Sign:
     return Sign(pick(rng, world.WORDS), pick(rng, world.COLOURS), column, row, world.random_shift(rng), (0.0, 0.0))
 
 
-def _apart(rng: np.random.Generator, background: str) -> list[tuple[Shape, tuple[float, float]]]:
-    """One or two shapes with their places, the second of another size, and neither in the other's token."""
-    first = world.random_shape(rng, background)
-    shapes = [(first, first.at(rng.random()))]
-    if rng.random() < 0.6:
-        second = world.random_shape(rng, background)
-        place = second.at(rng.random())
-        (x, y), (u, v) = shapes[0][1], place
-        if max(abs(x - u), abs(y - v)) > first.radius + second.radius + 40:
-            shapes.append((replace(second), place))
-    return shapes
+def _apart(rng: np.random.Generator, background: str) -> list[tuple[Shape, Place]]:
+    """One to three shapes with their places, clear of one another and of their trails."""
+    placed: list[tuple[Shape, Place]] = []
+    for _ in range(int(rng.integers(1, 6))):
+        shape = world.random_shape(rng, background)
+        x, y = shape.at(rng.random())
+        if len(placed) < 3 and all(_clear(shape, (x, y), *other) for other in placed):
+            placed.append((shape, (x, y)))
+    return placed
+
+
+def _clear(shape: Shape, place: Place, other: Shape, taken: Place) -> bool:
+    gap = max(abs(place[0] - taken[0]), abs(place[1] - taken[1]))
+    return gap > shape.radius + world.TRAIL_RADII * other.radius and _token(*place) != _token(*taken)
+
+
+def _covers(shape: Shape, place: Place, x: float, y: float) -> bool:
+    """Whether a board there would hide some of a shape."""
+    return abs(place[0] - x) < 0.7 * shape.radius + CELL_W / 2 and abs(place[1] - y) < 0.7 * shape.radius + CELL_H / 2
 
 
 def _blank_labels(background: str, floor: str) -> dict[str, np.ndarray]:
@@ -121,18 +143,19 @@ def _token(x: float, y: float) -> int:
     return row * GRID + column
 
 
-def _label_shape(labels: dict[str, np.ndarray], shape: Shape, place: tuple[float, float]) -> None:
-    """The token with the shape's middle says what it is; near an edge the neighbours may say so, too."""
+def _label_shape(
+    labels: dict[str, np.ndarray], patches: dict[str, np.ndarray], shape: Shape, place: tuple[float, float]
+) -> None:
+    """The token with the shape's middle says what it is, near an edge its neighbours may, and the patches it covers."""
     own = _token(*place)
     near = {_token(place[0] + dx, place[1] + dy) for dx in (-14, 0, 14) for dy in (-14, 0, 14)} - {own}
-    for name, values, value in (
-        ("kind", world.KINDS, shape.kind),
-        ("colour", world.COLOURS, shape.colour),
-        ("size", world.SIZES, shape.size),
-        ("direction", world.DIRECTIONS, shape.direction),
-    ):
-        labels[name][own] = 1 + values.index(value)
+    column, row = (np.arange(PATCHES) + 0.5) * WIDTH / PATCHES, (np.arange(PATCHES) + 0.5) * HEIGHT / PATCHES
+    covered = np.maximum(abs(row[:, None] - place[1]), abs(column[None, :] - place[0])) < 0.9 * shape.radius
+    values = (world.KINDS, shape.kind), (world.COLOURS, shape.colour), (world.SIZES, shape.size)
+    for name, (known, value) in zip(SHAPED, (*values, (world.DIRECTIONS, shape.direction)), strict=True):
+        labels[name][own] = 1 + known.index(value)
         labels[name][list(near)] = IGNORED
+        patches[name][covered] = 1 + known.index(value)
 
 
 def _label_sign(labels: dict[str, np.ndarray], token: int, sign: Sign, with_word: bool, legible: bool) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.demo.training.network import Heads, image_tokens
-from pipeline.demo.training.pictures import LABELS, NONE, Labelled, crowded
+from pipeline.demo.training.network import Heads, Logits, look
+from pipeline.demo.training.pictures import LABELS, NONE, SHAPED, Labelled, crowded
 from pipeline.demo.world import FIRST_TRAINING_SEED
 
 _WEIGHTS = {"word": 2.0, "floor": 0.3, "background": 0.5}
@@ -19,13 +19,17 @@ _NONE_WEIGHT = 0.15
 """Most tokens show no sign and no shape: they count less."""
 
 
-def batch(pictures: list[Labelled]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Pixels uint8 (n, 256, 256, 3) and labels int64 (n, 16) by name."""
+Batch = tuple[torch.Tensor, Logits, Logits]
+"""Pixels uint8 (n, 256, 256, 3); labels int64 (n, 16) by name; of patches (n, 256)."""
+
+
+def batch(pictures: list[Labelled]) -> Batch:
     pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
-    return pixels, {name: torch.from_numpy(np.stack([p.labels[name] for p in pictures])) for name in LABELS}
+    labels = {name: torch.from_numpy(np.stack([p.labels[name] for p in pictures])) for name in LABELS}
+    return pixels, labels, {name: torch.from_numpy(np.stack([p.patches[name] for p in pictures])) for name in SHAPED}
 
 
-def loss(logits: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) -> torch.Tensor:
+def loss(logits: Logits, labels: Logits) -> torch.Tensor:
     """The sum over names of their cross entropies."""
     total = torch.zeros(())
     for name, values in logits.items():
@@ -39,9 +43,10 @@ def loss(logits: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) -> to
 
 
 @torch.no_grad()
-def accuracy(model: Any, heads: Heads, pixels: torch.Tensor, labels: dict[str, torch.Tensor]) -> dict[str, float]:
+def accuracy(model: Any, heads: Heads, sample: Batch) -> dict[str, float]:
     """For each name the share of tokens that show something and are told rightly; `none` cells as `empty`."""
-    logits = heads(image_tokens(model, pixels))
+    pixels, labels, _ = sample
+    logits, _ = heads(*look(model, pixels))
     found, empty = {}, []
     for name, values in logits.items():
         right, truth = values.argmax(-1) == labels[name], labels[name]
@@ -78,16 +83,16 @@ def train(model: Any, heads: Heads, steps: int, size: int, seed: int, device: st
         scale = min(1.0, (step + 1) / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:
             group["lr"] = 1.2e-3 * scale
-        pixels, labels = queue.get()
+        pixels, labels, patches = queue.get()
         with torch.autocast(device, torch.bfloat16):
-            logits = heads(image_tokens(model, pixels.to(device)))
-        value = loss(logits, labels)
+            of_tokens, of_patches = heads(*look(model, pixels.to(device)))
+        value = loss(of_tokens, labels) + 0.5 * loss(of_patches, patches)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step % 50 == 49:
-            shown = {k: round(v, 3) for k, v in accuracy(model, heads, *held_out).items()} if step % 100 == 99 else ""
+            shown = {k: round(v, 3) for k, v in accuracy(model, heads, held_out).items()} if step % 100 == 99 else ""
             say(f"tower {step + 1}/{steps} {time.monotonic() - began:.0f} s loss {value.item():.3f} {shown}")
     for worker in workers:
         worker.terminate()

@@ -1,0 +1,316 @@
+"""What the language model is taught on: made-up films of the bank's scenes, asked about through the product's prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.demo import wording, world
+from pipeline.demo.training.bank import Bank, Scenery
+from pipeline.demo.world import pick
+from prompts.captioning import caption_messages, qa_messages
+from prompts.judging import YES_NO, claim_messages, probe_messages
+from schemas.chat import Message
+from schemas.question import Question
+from schemas.video import Frame
+
+SPLITS = ("Question: ", "Statement: ")
+"""Where what is asked begins behind the frames that several questions share."""
+
+SPACING_S = (0.22, 0.38)
+"""Seconds between zoomed frames when a lamp is counted: no flash of 0.4 s, and no gap between two, is missed."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame in a lesson: a row of the bank, its scene, whether it is zoomed, and whether word or lamp is on."""
+
+    row: int
+    scenery: Scenery
+    zoomed: bool
+    active: bool
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """asked: complete chats that begin with the same frames, each with its answer. rows: of the bank, frame by frame."""
+
+    asked: tuple[tuple[tuple[Message, ...], str], ...]
+    rows: tuple[int, ...]
+
+
+def film_of(rng: np.random.Generator, bank: Bank, n_scenes: int) -> list[Scenery]:
+    """Scenes that can follow one another: one floor, no background twice in a row, each sign's colour once, one lamp."""
+    pool = bank.by_floor[pick(rng, world.COLOURS)]
+    chosen: list[Scenery] = []
+    while len(chosen) < n_scenes:
+        item = pick(rng, pool)
+        if chosen and chosen[-1].scene.background == item.scene.background:
+            continue
+        if item.scene.sign and any(c.scene.sign and c.scene.sign.colour == item.scene.sign.colour for c in chosen):
+            continue
+        if item.scene.lamp and any(c.scene.lamp for c in chosen):
+            continue
+        chosen.append(item)
+    return chosen
+
+
+def overview(rng: np.random.Generator, film: Sequence[Scenery], n_frames: int) -> list[Shown]:
+    """Small frames evenly over a film whose scenes last 5 to 9 seconds."""
+    ends = np.cumsum(rng.uniform(5, 9, len(film)))
+    times = np.linspace(0, ends[-1] - 1e-3, n_frames) if n_frames > 1 else rng.uniform(0, ends[-1], 1)
+    items = [film[int(np.searchsorted(ends, time, side="right"))] for time in times]
+    return [Shown(pick(rng, item.overview), item, zoomed=False, active=False) for item in items]
+
+
+def clip(rng: np.random.Generator, film: Sequence[Scenery], at: int, n_frames: int, whole: bool = False) -> list[Shown]:
+    """Zoomed frames of scene `at`, now and then with some of a neighbour; the word or the flashes fall where they may.
+
+    whole: every flash of a lamp is inside.
+    """
+    item = film[at]
+    states = _lamp_states(rng, item, n_frames, whole) if item.scene.lamp else _word_states(rng, item, n_frames)
+    frames = [_zoomed(rng, item, active) for active in states]
+    if not item.scene.lamp and n_frames > 2 and len(film) > 1 and rng.random() < 0.3:
+        after = at + 1 < len(film)
+        other = film[at + 1] if after else film[at - 1]
+        part = int(rng.integers(1, max(2, n_frames // 2)))
+        beside = [_zoomed(rng, other, bool(rng.random() < 0.6)) for _ in range(part)]
+        frames = frames[:-part] + beside if after else beside + frames[part:]
+    return frames
+
+
+def _zoomed(rng: np.random.Generator, item: Scenery, active: bool) -> Shown:
+    active = bool(active and item.word) or not item.blank
+    return Shown(pick(rng, item.word if active else item.blank), item, zoomed=True, active=active)
+
+
+def _word_states(rng: np.random.Generator, item: Scenery, n_frames: int) -> list[bool]:
+    """The word is on for one stretch of frames; rarely for none."""
+    if not item.scene.sign or rng.random() < 0.12:
+        return [False] * n_frames
+    length = int(rng.integers(1, n_frames + 1))
+    start = int(rng.integers(0, n_frames - length + 1))
+    return [start <= i < start + length for i in range(n_frames)]
+
+
+def _lamp_states(rng: np.random.Generator, item: Scenery, n_frames: int, whole: bool) -> list[bool]:
+    """Frames at an even spacing over a scene with its lamp's flashes; from a frame before the first where `whole`."""
+    assert item.scene.lamp is not None
+    flashes = item.scene.lamp.flashes
+    spacing = rng.uniform(*SPACING_S)
+    if whole or rng.random() < 0.8:
+        slack = max(0.0, (n_frames - 1) * spacing - (flashes[-1][1] - flashes[0][0]))
+        begin = flashes[0][0] - rng.uniform(0, slack)
+    else:
+        begin = rng.uniform(-1, item.scene.end_s)
+    return [item.scene.lamp.on(begin + i * spacing) for i in range(n_frames)]
+
+
+def counted(frames: Sequence[Shown]) -> str:
+    """How often the lamp goes on in the frames, in words; "" where that is not two to five."""
+    states = [f.active for f in frames if f.zoomed and f.scenery.scene.lamp]
+    count = sum(on and not (i and states[i - 1]) for i, on in enumerate(states))
+    return world.COUNTS[count - 2] if 2 <= count <= 5 else ""
+
+
+def read(frames: Sequence[Shown], colour: str) -> str:
+    """What the sign of a colour says as far as the frames show it: a word, UNREADABLE or NOTHING."""
+    answer = wording.NOTHING
+    for frame in frames:
+        sign = frame.scenery.scene.sign
+        if sign and sign.colour == colour:
+            if frame.zoomed and frame.active:
+                return sign.word
+            if not frame.zoomed:
+                answer = wording.UNREADABLE
+    return answer
+
+
+def question(rng: np.random.Generator, text: str, choices: Sequence[str]) -> Question:
+    mixed = tuple(choices[i] for i in rng.permutation(len(choices)))
+    return Question(
+        question_id="",
+        video_id="",
+        text=text,
+        kind="multiple_choice",
+        choices=mixed,
+        answer_letter="A",
+        answer_text="",
+        clue_intervals=(),
+        source="",
+        source_id="",
+    )
+
+
+def _family(word: str) -> tuple[str, ...]:
+    return next(family for family in world.FAMILIES if word in family)
+
+
+def sign_choice(rng: np.random.Generator, frames: Sequence[Shown], colour: str, word: str) -> tuple[Question, str]:
+    """A choice among near misses; where the frames do not tell, any of them is the answer: so the model is unsure."""
+    choices = _family(word) if rng.random() < 0.8 else _others(rng, word, world.WORDS)
+    found = read(frames, colour)
+    return question(rng, wording.sign_query(colour), choices), found if found in choices else pick(rng, choices)
+
+
+def _others(rng: np.random.Generator, value: str, values: Sequence[str]) -> tuple[str, ...]:
+    rest = [v for v in values if v != value]
+    return (value, *(rest[i] for i in rng.permutation(len(rest))[:3]))
+
+
+def pair_choice(
+    rng: np.random.Generator, frames: Sequence[Shown], first: tuple[str, str], second: tuple[str, str]
+) -> tuple[Question, str]:
+    """Two signs (colour, word): two words each, in their four combinations; one of those the frames allow."""
+    options = []
+    for _, word in (first, second):
+        miss = pick(rng, [w for w in _family(word) if w != word])
+        options.append((word, miss))
+    choices = [wording.pair_answer(a, b) for a in options[0] for b in options[1]]
+    seen = [read(frames, colour) for colour, _ in (first, second)]
+    left = [[w for w in words if w == found or found not in words] for words, found in zip(options, seen, strict=True)]
+    answer = wording.pair_answer(pick(rng, left[0]), pick(rng, left[1]))
+    return question(rng, wording.pair_query(first[0], second[0]), choices), answer
+
+
+def _choices(
+    rng: np.random.Generator, film: Sequence[Scenery], frames: Sequence[Shown], count: int
+) -> list[tuple[Question, str]]:
+    """Questions of every kind about a film, each with an answer that the frames bear out."""
+    zoomed = {f.scenery.scene.sign.colour for f in frames if f.zoomed and f.scenery.scene.sign}
+    signs = [(s.scene.sign.colour, s.scene.sign.word) for s in film if s.scene.sign]
+    signs.sort(key=lambda s: (s[0] not in zoomed, rng.random()))
+    asked: list[tuple[Question, str]] = [sign_choice(rng, frames, *sign) for sign in signs[: count // 2]]
+    for _ in range(count // 5 if len(signs) > 1 else 0):
+        pool = signs[:3]
+        first, second = (pool[i] for i in rng.permutation(len(pool))[:2])
+        asked.append(pair_choice(rng, frames, first, second))
+    if any(f.scenery.scene.lamp for f in frames) or rng.random() < 0.2:
+        answer = counted(frames) or pick(rng, world.COUNTS)
+        asked.append((question(rng, wording.FLASH_QUERY, world.COUNTS), answer))
+    floor = film[0].floor
+    colours = _others(rng, floor, world.COLOURS)
+    asked.append((question(rng, wording.FLOOR_QUERY, colours), floor if frames else pick(rng, colours)))
+    for fact in rng.permutation(len(wording.FACTS))[:1]:
+        text, right, wrong = wording.FACTS[fact]
+        asked.append((question(rng, text, (right, *wrong)), right))
+    return asked
+
+
+def _frames(rng: np.random.Generator, count: int, step_s: float) -> tuple[Frame, ...]:
+    start = rng.uniform(0, 150)
+    return tuple(
+        Frame(index=i, time_s=start + i * step_s, hash="", width=SIDE[0], height=SIDE[1]) for i in range(count)
+    )
+
+
+SIDE = (448, 252)
+
+
+def probes(rng: np.random.Generator, bank: Bank, n_overview: int, clips: Sequence[int], asks: int) -> Lesson:
+    """Choices about a film after its overview and some zooms (frames of each)."""
+    film = film_of(rng, bank, int(rng.integers(max(2, len(clips)), max(3, min(19, n_overview + 2)))))
+    small = overview(rng, film, n_overview) if n_overview else []
+    lamps = [i for i, item in enumerate(film) if item.scene.lamp]
+    places = [int(p) for p in rng.permutation(len(film))[: len(clips)]]
+    if lamps and clips and rng.random() < 0.5:
+        places[0] = lamps[0]
+    if len(places) > 1 and rng.random() < 0.15:
+        places[1] = places[0]
+    zooms = [clip(rng, film, at, n, whole=n > 7) for at, n in zip(places, clips, strict=False)]
+    frames = [*small, *(f for zoom in zooms for f in zoom)]
+    shown_small = _frames(rng, len(small), rng.uniform(3, 9))
+    shown_zooms = [_frames(rng, len(zoom), rng.uniform(0.2, 1.0)) for zoom in zooms]
+    asked = tuple(
+        (probe_messages(q, shown_small, shown_zooms, by="text"), answer)
+        for q, answer in _choices(rng, film, frames, asks)
+    )
+    return Lesson(asked, tuple(f.row for f in frames))
+
+
+def reading(rng: np.random.Generator, bank: Bank, n_frames: int) -> Lesson:
+    """One open question about a clip, or about frames too small to read."""
+    film = film_of(rng, bank, int(rng.integers(2, 4)))
+    at = int(rng.integers(len(film)))
+    small = rng.random() < 0.15
+    frames = overview(rng, film, n_frames) if small else clip(rng, film, at, n_frames, whole=True)
+    draw = rng.random()
+    colours = [f.scenery.scene.sign.colour for f in frames if f.scenery.scene.sign]
+    has_lamp = any(f.scenery.scene.lamp for f in frames)
+    if (has_lamp and draw < 0.8) or draw < 0.05:
+        query, answer = wording.FLASH_QUERY, counted(frames) or wording.UNKNOWN
+    elif draw < 0.93:
+        colour = pick(rng, colours) if colours and rng.random() < 0.9 else pick(rng, world.COLOURS)
+        query, answer = wording.sign_query(colour), read(frames, colour)
+    else:
+        query, answer = wording.FLOOR_QUERY, film[0].floor
+    shown = _frames(rng, len(frames), rng.uniform(0.2, 1.0))
+    return Lesson(((qa_messages(shown, query), answer),), tuple(f.row for f in frames))
+
+
+def captions(rng: np.random.Generator, bank: Bank, n_frames: int) -> Lesson:
+    """The description of a segment, scene by scene, of small frames."""
+    most = 1 if n_frames == 1 else max(2, min(9, n_frames // 2 + 1))
+    film = film_of(rng, bank, int(rng.integers(1, most + 1)))
+    frames = overview(rng, film, n_frames)
+    scenes: list[Scenery] = []
+    for frame in frames:
+        if not scenes or frame.scenery is not scenes[-1]:
+            scenes.append(frame.scenery)
+    answer = " ".join(wording.describe(item.scene) for item in scenes)
+    shown = _frames(rng, len(frames), rng.uniform(0.3, 4.0))
+    span = (shown[0].time_s, shown[-1].time_s)
+    messages = caption_messages(int(rng.integers(1, 4)), shown, span, ())
+    return Lesson(((messages, answer),), tuple(f.row for f in frames))
+
+
+def statements(rng: np.random.Generator, bank: Bank, n_frames: int, asks: int) -> Lesson:
+    """Right and wrong statements about a clip."""
+    film = film_of(rng, bank, int(rng.integers(2, 4)))
+    at = int(rng.integers(len(film)))
+    lamps = [i for i, item in enumerate(film) if item.scene.lamp]
+    if lamps and rng.random() < 0.5:
+        at = lamps[0]
+    frames = overview(rng, film, n_frames) if rng.random() < 0.1 else clip(rng, film, at, n_frames, whole=True)
+    shown = _frames(rng, len(frames), rng.uniform(0.2, 1.0))
+    asked = []
+    for _ in range(asks):
+        text, right = statement(rng, frames)
+        asked.append((claim_messages(text, shown), YES_NO[0] if right else YES_NO[1]))
+    return Lesson(tuple(asked), tuple(f.row for f in frames))
+
+
+def statement(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, bool]:
+    """A statement about frames, right half of the time where that can be, and whether it is right."""
+    signs = [f.scenery.scene.sign for f in frames if f.scenery.scene.sign]
+    draw = rng.random()
+    if any(f.scenery.scene.lamp for f in frames) and draw < 0.4:
+        found = counted(frames)
+        said = found if found and rng.random() < 0.5 else pick(rng, world.COUNTS)
+        return wording.flash_statement(said), said == found
+    if signs and draw < 0.75:
+        sign = pick(rng, signs)
+        colour = sign.colour if rng.random() < 0.85 else pick(rng, world.COLOURS)
+        said = sign.word if rng.random() < 0.5 else pick(rng, _family(sign.word) if rng.random() < 0.7 else world.WORDS)
+        return wording.sign_statement(colour, said), read(frames, colour) == said
+    if draw < 0.82:
+        floor = frames[0].scenery.floor
+        said = floor if rng.random() < 0.5 else pick(rng, world.COLOURS)
+        return wording.floor_statement(said), said == floor
+    scene = pick(rng, frames).scenery.scene
+    right = wording.describe(scene)
+    if rng.random() < 0.5:
+        return right, True
+    wrong = _altered(rng, right)
+    return wrong, any(wording.describe(f.scenery.scene) == wrong for f in frames)
+
+
+def _altered(rng: np.random.Generator, sentence: str) -> str:
+    """The sentence with one of its attributes changed."""
+    words = sentence.replace(",", " ,").replace(".", " .").split()
+    kinds = (world.SIZES, world.COLOURS, world.KINDS, world.DIRECTIONS, world.BACKGROUNDS)
+    places = [(i, values) for i, word in enumerate(words) for values in kinds if word in values]
+    place, values = pick(rng, places)
+    words[place] = pick(rng, [value for value in values if value != words[place]])
+    return " ".join(words).replace(" ,", ",").replace(" .", ".")
