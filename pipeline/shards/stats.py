@@ -23,6 +23,11 @@ MEASURES = (
     ("p_gold_evidence", "p_gold_evidence"),
     ("p_gold_zooms_only", "p_gold_zooms_only"),
     ("evidence_gain", "evidence_gain"),
+    ("n_claims", "n_claims"),
+    ("claims_supported", "claims_supported"),
+    ("zooms_mentioned", "zooms_mentioned"),
+    ("hint_leak", "hint_leak::INT"),
+    ("gold_leak", "gold_leak::INT"),
     ("think_chars", "think_chars"),
 )
 """Means that are shown, over the attempts that were answered and verified, and over those kept."""
