@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from jobs.job_file import load_job
-from schemas.config import Endpoint, Local, RunConfig
+from schemas.config import Demo, Endpoint, Local, RunConfig
 from schemas.errors import UserError
 
 
@@ -54,6 +54,8 @@ def _findings(config: RunConfig) -> Iterator[Finding]:
             yield _endpoint(role, model)
         elif isinstance(model, Local):
             yield _local(role, model)
+        elif isinstance(model, Demo):
+            yield _demo(role)
     if config.captions.reuse_from:
         yield _reuse(config.captions.reuse_from)
 
@@ -141,6 +143,16 @@ def _local(role: str, model: Local) -> Finding:
             role, False, f"{model.path} is no model folder ({str(error).splitlines()[0]}); check {role}.path"
         )
     return Finding(role, True, f"{model.path} is a {kind} model")
+
+
+def _demo(role: str) -> Finding:
+    from pipeline.models.build import demo_folder
+
+    try:
+        demo_folder()
+    except UserError as error:
+        return Finding(role, False, str(error))
+    return Finding(role, True, "the embedded model, which knows nothing but the demo's rendered videos")
 
 
 def _reuse(run: str) -> Finding:

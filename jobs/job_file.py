@@ -27,7 +27,7 @@ def load_job(path: Path) -> RunConfig:
 
 
 def _fault(fault: Any) -> str:
-    place = ".".join(str(part) for part in fault["loc"] if part not in ("endpoint", "local")) or "the file"
+    place = ".".join(str(part) for part in fault["loc"] if part not in ("endpoint", "local", "demo")) or "the file"
     if fault["type"] == "extra_forbidden":
         return f"{place} is not a known setting"
     return f"{place}: {fault['msg'].removeprefix('Value error, ')}"

@@ -32,6 +32,10 @@ _THREADS = 32
 """Threads of a worker: they wait for files and decoders, so there are more of them than cores."""
 
 
+_LOCAL_ATTEMPTS = 16
+"""Attempts under way at once where the teacher runs in this process: as many as its batches can use."""
+
+
 @dataclass(frozen=True)
 class ShardReport:
     """What became of a shard. statuses: rows by status; seconds: wall time."""
@@ -114,12 +118,14 @@ class Worker:
             self._models["captioner"] = chat_model(config.captioner, "captioner", self._calls)
         captioner = self._models.get("captioner")
         if stage == "caption":
-            return CaptionStage(zoom, captioner, config.captions, config.source.subtitles, self.assignment.fingerprint)
+            settings, subtitles, view = config.captions, config.source.subtitles, config.view
+            return CaptionStage(zoom, captioner, settings, subtitles, self.assignment.fingerprint, view)
         if stage == "teach":
             teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls)
-            limit = getattr(config.teacher, "concurrency", 4)
-            return TeachStage(Teaching(zoom, teacher, captioner, config.rollout), limit)
-        return ReplayStage(zoom, scorer(config.verifier), self._reply_text)
+            limit = getattr(config.teacher, "concurrency", _LOCAL_ATTEMPTS)
+            return TeachStage(Teaching(zoom, teacher, captioner, config.rollout, config.view), limit)
+        answer_by = config.verifier.answer_by if config.verifier else "letter"
+        return ReplayStage(zoom, scorer(config.verifier), self._reply_text, config.view, answer_by)
 
     def _reply_text(self, key: str) -> str | None:
         response = self._calls.get(key)

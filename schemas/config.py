@@ -4,12 +4,13 @@ Unknown keys are errors. Secrets never stand here: a model names the environment
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from schemas.record import Record, content_id
+from schemas.video import FramePlan
 
 STAGES = ("caption", "teach", "replay")
 DIRECTORIES = {"caption": "captions", "teach": "trajectories", "replay": "verdicts"}
@@ -89,7 +90,57 @@ class Local(Record):
     max_batch_tokens: PositiveInt = 16384
 
 
-ChatModelConfig = Annotated[Endpoint | Local, Field(discriminator="backend")]
+class Verifier(Local):
+    """A local model that scores the choices of a question.
+
+    answer_by: whether it names a choice by its letter or by its text. per_token: choices are compared by their mean
+    log-probability per token instead of the sum.
+    """
+
+    answer_by: Literal["letter", "text"] = "letter"
+    per_token: bool = False
+
+
+class Demo(Record):
+    """The embedded model of the demo, trained for its rendered videos: it captions, teaches, and verifies by text."""
+
+    backend: Literal["demo"]
+    answer_by: ClassVar[Literal["text"]] = "text"
+
+
+ChatModelConfig = Annotated[Endpoint | Local | Demo, Field(discriminator="backend")]
+VerifierConfig = Annotated[Verifier | Demo, Field(discriminator="backend")]
+
+
+class View(Record):
+    """How much of a video a model is shown at most, in frames and in pixels of their longest side.
+
+    None: as the protocol was published; a number only ever narrows that. overview: before the first turn, and for a
+    verifier; zoom: after an action; caption: for the caption of one segment.
+    """
+
+    overview_frames: PositiveInt | None = None
+    overview_side: PositiveInt | None = None
+    zoom_frames: PositiveInt | None = None
+    zoom_side: PositiveInt | None = None
+    caption_frames: PositiveInt | None = None
+    caption_side: PositiveInt | None = None
+
+    def overview(self, plan: FramePlan) -> FramePlan:
+        """What is left of an overview's plan."""
+        return plan.limited(self.overview_frames, self.overview_side)
+
+    def zoom(self, plan: FramePlan) -> FramePlan:
+        """What is left of the plan of a zoom or a `video_qa`."""
+        return plan.limited(self.zoom_frames, self.zoom_side)
+
+    def caption(self, plan: FramePlan) -> FramePlan:
+        """What is left of the plan of a segment to caption."""
+        return plan.limited(self.caption_frames, self.caption_side)
+
+
+AS_PUBLISHED = View()
+"""The view that narrows nothing."""
 
 
 class Captions(Record):
@@ -134,7 +185,8 @@ class RunConfig(Record):
     source: Source
     captioner: ChatModelConfig | None = None
     teacher: ChatModelConfig
-    verifier: Local | None = None
+    verifier: VerifierConfig | None = None
+    view: View = AS_PUBLISHED
     captions: Captions = Captions()
     rollout: Rollout = Rollout()
     workers: Workers = Workers()
@@ -145,10 +197,11 @@ class RunConfig(Record):
         """`backend` may be left out: a `base_url` makes it an endpoint, a `path` a local model."""
         if isinstance(data, dict):
             data = dict(data)
-            for role in ("captioner", "teacher"):
+            for role in ("captioner", "teacher", "verifier"):
                 model = data.get(role)
                 if isinstance(model, dict) and "backend" not in model:
-                    data[role] = {"backend": "local" if "path" in model else "endpoint", **model}
+                    is_local = role == "verifier" or "path" in model
+                    data[role] = {"backend": "local" if is_local else "endpoint", **model}
         return data
 
     def relative_to(self, folder: Path) -> "RunConfig":
@@ -182,10 +235,16 @@ _HOW_NOT_WHAT = {
 """Settings that change how a model is reached or what it costs, but not what it says."""
 
 
-def _model_settings(role: str, model: Endpoint | Local | None) -> dict[str, Any]:
+def _model_settings(role: str, model: Endpoint | Local | Demo | None) -> dict[str, Any]:
     if model is None:
         return {role: None}
     return {f"{role}.{k}": v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
+
+
+def _view_settings(view: View, *parts: str) -> dict[str, int]:
+    """Of some parts of the view the limits that are set: a new limit leaves runs without it as they were."""
+    limits = view.model_dump(exclude_none=True)
+    return {f"view.{name}": limit for name, limit in limits.items() if name.startswith(parts)}
 
 
 def stage_settings(config: RunConfig, protocol_version: str) -> dict[str, dict[str, Any]]:
@@ -196,6 +255,7 @@ def stage_settings(config: RunConfig, protocol_version: str) -> dict[str, dict[s
         "source.subtitles": config.source.subtitles,
         "captions.min_width": config.captions.min_width,
         **_model_settings("captioner", config.captioner),
+        **_view_settings(config.view, "overview", "caption"),
     }
     teach = {
         **caption,
@@ -203,6 +263,7 @@ def stage_settings(config: RunConfig, protocol_version: str) -> dict[str, dict[s
         "source.path": config.source.path,
         **_model_settings("teacher", config.teacher),
         **{f"rollout.{k}": v for k, v in config.rollout.model_dump().items()},
+        **_view_settings(config.view, "zoom"),
     }
     replay = {**teach, **_model_settings("verifier", config.verifier)}
     return {"caption": caption, "teach": teach, "replay": replay}

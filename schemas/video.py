@@ -1,8 +1,21 @@
 """A video file, and the frames taken from it."""
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 from schemas.record import Record
+
+T = TypeVar("T")
+
+
+def uniform(items: Sequence[T], count: int) -> tuple[T, ...]:
+    """`count` items spread evenly, both ends included (one: the middle); all of them where there are fewer."""
+    if len(items) <= count:
+        return tuple(items)
+    if count == 1:
+        return (items[len(items) // 2],)
+    return tuple(items[round(i * (len(items) - 1) / (count - 1))] for i in range(count))
 
 
 class Video(Record):
@@ -45,7 +58,8 @@ class Frame(Record):
 class PixelBudget(Record):
     """How large a frame may be shown. Aspect ratio is kept; frames are never enlarged beyond `min_pixels` asks for.
 
-    max_side: longest side in pixels; min_pixels, max_pixels: area in pixels. `None` leaves a bound out.
+    max_side: longest side in pixels, which holds against `min_pixels`, too; min_pixels, max_pixels: area in pixels.
+    `None` leaves a bound out.
     """
 
     max_side: int | None = None
@@ -55,12 +69,12 @@ class PixelBudget(Record):
     def size(self, width: int, height: int) -> tuple[int, int]:
         """The (width, height) in pixels at which a picture of the given size is shown; each side at least 2, even."""
         scale = 1.0
-        if self.max_side is not None:
-            scale = min(scale, self.max_side / max(width, height))
         if self.max_pixels is not None:
             scale = min(scale, math.sqrt(self.max_pixels / (width * height)))
         if self.min_pixels is not None and width * height * scale * scale < self.min_pixels:
             scale = math.sqrt(self.min_pixels / (width * height))
+        if self.max_side is not None:
+            scale = min(scale, self.max_side / max(width, height))
         if scale == 1.0:
             return width, height
         return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
@@ -77,3 +91,17 @@ class FramePlan(Record):
     budget: PixelBudget
     times_s: tuple[float, ...] | None = None
     indices: tuple[int, ...] | None = None
+
+    def limited(self, frames: int | None, max_side: int | None) -> "FramePlan":
+        """The same look with at most `frames` of its frames (see `uniform`), none longer than `max_side` pixels.
+
+        Never more or larger frames than before; `None` leaves a bound out.
+        """
+        changes: dict[str, object] = {}
+        if frames is not None:
+            changes["times_s"] = None if self.times_s is None else uniform(self.times_s, frames)
+            changes["indices"] = None if self.indices is None else uniform(self.indices, frames)
+        if max_side is not None:
+            side = min(max_side, self.budget.max_side or max_side)
+            changes["budget"] = self.budget.model_copy(update={"max_side": side})
+        return self.model_copy(update=changes)

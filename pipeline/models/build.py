@@ -1,33 +1,48 @@
 """From the configuration of a role to the model that plays it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply, Scorer
 from pipeline.models.replies import reply_of, response_of
-from schemas.config import Endpoint, Local, Price
+from schemas.config import Demo, Endpoint, Local, Price, Verifier
+from schemas.errors import UserError
+from schemas.record import content_id
 
 if TYPE_CHECKING:
     from pipeline.models.local import LocalModel
 
+DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "model"
+"""Where the embedded model is packaged."""
+
+_DEMO_NAME = "zoomtrail-demo"
+_DEMO_TOKENS = 256
+"""New tokens that a reply of the embedded model may have."""
+
 _OWN_HARDWARE = Price(input=0.0, output=0.0)
+
+RequestKey = Callable[[Sequence[ChatMessage], int, Sequence[str]], str]
+"""From messages, sample and stop strings to the key of that request's reply."""
 
 
 class RememberedModel:
-    """A local model whose replies are kept among the run's calls: GPU hours are not spent twice either."""
+    """A model in this process whose replies are kept among the run's calls: GPU hours are not spent twice either."""
 
-    def __init__(self, model: "LocalModel", role: str, calls: CallStore) -> None:
+    def __init__(self, model: ChatModel, request_key: RequestKey, role: str, calls: CallStore) -> None:
         self.name = model.name
         self.counts = CallCounts()
         self._model = model
+        self._request_key = request_key
         self._role = role
         self._calls = calls
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel.complete`."""
-        key = await asyncio.to_thread(self._model.request_key, messages, sample, stop)
+        key = await asyncio.to_thread(self._request_key, messages, sample, stop)
         response = await asyncio.to_thread(self._calls.get, key)
         self.counts.reused += response is not None
         if response is None:
@@ -38,21 +53,50 @@ class RememberedModel:
         return reply_of(key, self.name, response, _OWN_HARDWARE)
 
 
-def chat_model(config: Endpoint | Local, role: str, calls: CallStore) -> ChatModel:
+def chat_model(config: Endpoint | Local | Demo, role: str, calls: CallStore) -> ChatModel:
     """The captioner or teacher of a config. Raises UserError where a local model cannot be loaded."""
     if isinstance(config, Endpoint):
         from pipeline.models.endpoint import EndpointModel
 
         return EndpointModel(config, role, calls)
-    return RememberedModel(_local(config), role, calls)
+    model = _demo() if isinstance(config, Demo) else _local(config)
+    remembered = RememberedModel(model, model.request_key, role, calls)
+    return _demo_teacher(model, remembered, calls) if isinstance(config, Demo) and role == "teacher" else remembered
 
 
-def scorer(config: Local | None) -> Scorer | None:
-    """The verifier of a config, None where it names none."""
-    return None if config is None else _local(config)
+def scorer(config: Verifier | Demo | None) -> Scorer | None:
+    """The verifier of a config, None where it names none. Raises UserError where it cannot be loaded."""
+    if config is None:
+        return None
+    return _demo() if isinstance(config, Demo) else _local(config, per_token=config.per_token)
 
 
-def _local(config: Local) -> "LocalModel":
+def demo_folder() -> Path:
+    """The folder of the embedded model. Raises UserError where this installation has none."""
+    if not (DEMO_FOLDER / "config.json").is_file():
+        raise UserError("backend: demo: this installation holds no demo model (pipeline/demo/model is missing)")
+    return DEMO_FOLDER
+
+
+def _demo() -> "LocalModel":
+    return _local(Local(path=str(demo_folder()), max_tokens=_DEMO_TOKENS), name=_DEMO_NAME)
+
+
+def _demo_teacher(model: "LocalModel", reader: ChatModel, calls: CallStore) -> ChatModel:
+    """The teacher of the demo. What its reader reads of a video is kept, too, and so is read once for all attempts."""
+    from pipeline.demo.teacher import DemoTeacher
+
+    teacher = DemoTeacher(reader)
+
+    def request_key(messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> str:
+        return content_id([teacher.name, model.request_key(messages, sample, stop)])
+
+    return RememberedModel(teacher, request_key, "teacher", calls)
+
+
+@cache
+def _local(config: Local, name: str | None = None, per_token: bool = False) -> "LocalModel":
+    """One model in memory for all roles of this process that are configured alike."""
     from pipeline.models.local import LocalModel
 
     return LocalModel(
@@ -60,6 +104,8 @@ def _local(config: Local) -> "LocalModel":
         config.device,
         config.dtype,
         config.max_batch_tokens,
+        name=name,
         temperature=config.temperature,
         max_new_tokens=config.max_tokens,
+        per_token=per_token,
     )

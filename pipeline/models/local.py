@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pipeline.models.chat import ChatMessage, ChoiceQuestion, Reply
+from pipeline.models.chat import CallCounts, ChatMessage, ChoiceQuestion, Reply
 from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, extended, picture_shapes
 from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
 from pipeline.models.scoring import Tokens, by_head, log_likelihoods, softmax, token_batches
@@ -51,18 +51,20 @@ class LocalModel:
         dtype: str = "auto",
         max_batch_tokens: int = 16384,
         *,
+        name: str | None = None,
         temperature: float = 0.0,
         max_new_tokens: int = 512,
         per_token: bool = False,
     ) -> None:
         """path: a folder as save_pretrained writes it, or a hub name. device: `auto` (cuda where there is one, else
         cpu) or torch's name; dtype: `auto` (bfloat16 on cuda, else float32) or torch's name. max_batch_tokens: tokens
-        prefilled at once, padding included. temperature: 0 is greedy. per_token: choices are compared by their mean
-        log-probability per token instead of the sum.
+        prefilled at once, padding included. name: by default the folder's. temperature: 0 is greedy. per_token: choices
+        are compared by their mean log-probability per token instead of the sum.
 
         Raises UserError where the model cannot be loaded or is of no use here.
         """
-        self.name = Path(path).resolve().name if Path(path).is_dir() else path
+        self.name = name or (Path(path).resolve().name if Path(path).is_dir() else path)
+        self.counts = CallCounts()
         self.tokens_read = 0
         self._device = torch_device(device)
         self._model, processor = load(path, self._device, torch_dtype(dtype, self._device))
@@ -104,6 +106,7 @@ class LocalModel:
 
         Raises Rejected where the chat cannot be rendered (see `ChatEncoder.prompt`) or is too long.
         """
+        self.counts.sent += 1
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._worker, self._reply, tuple(messages), sample, tuple(stop))
 

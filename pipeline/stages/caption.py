@@ -13,10 +13,10 @@ from pipeline.subtitles import load_subtitles
 from prompts.captioning import CAPTION_LEVELS, Cue, caption_messages, caption_width, parse_caption
 from prompts.protocol import Fault, ZoomProtocol
 from schemas.captions import CaptionNode, CaptionTree, Picture, Usage
-from schemas.config import Captions
+from schemas.config import AS_PUBLISHED, Captions, View
 from schemas.errors import Failure, Rejected
 from schemas.timeline import LEVELS, SegmentPath, Segments, Timeline
-from schemas.video import FramePlan, PixelBudget, Video
+from schemas.video import FramePlan, PixelBudget, Video, uniform
 
 SPLIT_RULE = "duration*j/width**level"
 TRIES = 2
@@ -43,16 +43,7 @@ class _Segment:
     plan: FramePlan
 
 
-def uniform(frames: range, count: int) -> tuple[int, ...]:
-    """`count` frame indices spread evenly over a range, both ends included; all of them where there are fewer."""
-    if len(frames) <= count:
-        return tuple(frames)
-    if count == 1:
-        return (frames[len(frames) // 2],)
-    return tuple(frames[round(i * (len(frames) - 1) / (count - 1))] for i in range(count))
-
-
-def segments_to_caption(timeline: Timeline, width: int) -> list[_Segment]:
+def segments_to_caption(timeline: Timeline, width: int, view: View) -> list[_Segment]:
     """All segments of the three levels with the frames that LongVideo-R1 shows of each, top level first."""
     tree = Segments(timeline.duration_s, width)
     found = []
@@ -61,7 +52,7 @@ def segments_to_caption(timeline: Timeline, width: int) -> list[_Segment]:
         for path in tree.paths(level):
             frames = timeline.within(tree.span(path))
             plan = FramePlan(budget=PixelBudget(max_side=rule.max_side), indices=uniform(frames, rule.frames))
-            found.append(_Segment(path, *tree.span(path), frames, plan))
+            found.append(_Segment(path, *tree.span(path), frames, view.caption(plan)))
     return found
 
 
@@ -81,6 +72,7 @@ class CaptionStage:
         settings: Captions,
         subtitles: str | None,
         fingerprint: str,
+        view: View = AS_PUBLISHED,
         limit: int = 2,
     ) -> None:
         self._protocol = protocol
@@ -88,6 +80,7 @@ class CaptionStage:
         self._settings = settings
         self._subtitles = subtitles
         self._earlier = EarlierCaptions(settings.reuse_from, fingerprint) if settings.reuse_from else None
+        self._view = view
         self._limit = limit
 
     async def run(self, jobs: Sequence[VideoJob], care: Care) -> list[CaptionTree]:
@@ -111,9 +104,9 @@ class CaptionStage:
         width, segments, cues = None, list[_Segment](), list[Cue]()
         if self._protocol.uses_captions:
             width = caption_width(video.duration_s, self._settings.min_width)
-            segments = segments_to_caption(opened.timeline, width)
+            segments = segments_to_caption(opened.timeline, width, self._view)
             cues = load_subtitles(self._subtitles, video.video_id)
-        plans = [segment.plan for segment in segments] + ([shown] if shown else [])
+        plans = [segment.plan for segment in segments] + ([self._view.overview(shown)] if shown else [])
         pictures, captioned = await self._one_pass(opened, plans, segments, cues)
         nodes = tuple(node for node, _ in captioned)
         tree = CaptionTree(

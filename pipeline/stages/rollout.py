@@ -9,6 +9,7 @@ from prompts.captioning import parse_qa, qa_messages
 from prompts.judging import answers_match
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from schemas.captions import CaptionNode, CaptionTree, Usage
+from schemas.config import AS_PUBLISHED, View
 from schemas.config import Rollout as RolloutSettings
 from schemas.errors import Failure, Rejected
 from schemas.trajectory import Action, CaptionLine, Dialogue, Hint, Observation, Overview, Status, Trajectory, Turn
@@ -26,6 +27,7 @@ class Teaching:
     teacher: ChatModel
     answerer: ChatModel | None
     settings: RolloutSettings
+    view: View = AS_PUBLISHED
 
     @property
     def max_turns(self) -> int:
@@ -219,7 +221,7 @@ class Rollout:
         if action.kind == "caption":
             return self._caption(action)
         plan = self.teaching.protocol.zoom_plan(action, self.setting)
-        shown = await self.videos.read(self.video, plan)
+        shown = await self.videos.read(self.video, self.teaching.view.zoom(plan))
         self.pictures.add(shown)
         frames = tuple(picture.frame for picture in shown)
         if action.kind == "video_qa":

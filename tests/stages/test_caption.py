@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.models.chat import ChatMessage
-from pipeline.stages.caption import CaptionStage, VideoJob, uniform
+from pipeline.stages.caption import CaptionStage, VideoJob
 from pipeline.stages.items import Care
 from pipeline.subtitles import load_subtitles, parse_srt
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
 from schemas.config import Captions
 from schemas.timeline import Segments
+from schemas.video import uniform
 from tests.corpus import read_barcode
 from tests.stages.scripted import Say, ScriptedModel, clip, text_of
 
