@@ -11,9 +11,10 @@ from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
 from pipeline.stages import checks
 from pipeline.stages.items import Care, Work, walk
 from pipeline.stages.videos import OpenVideos
-from prompts.judging import answers_match, choices_of, probe_messages
+from prompts.judging import AnswerBy, answers_match, choices_of, probe_messages
 from prompts.protocol import Setting, ZoomProtocol
 from schemas.captions import CaptionTree, Picture
+from schemas.config import AS_PUBLISHED, View
 from schemas.errors import Failure, Rejected
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
@@ -32,16 +33,28 @@ class Decoded:
 
 
 class ReplayStage:
-    """Gives each trajectory its verdict. scorer: None leaves the probabilities empty. limit: videos at once."""
+    """Gives each trajectory its verdict.
+
+    scorer: None leaves the probabilities empty; answer_by: how it names a choice. view: as the trajectories were made.
+    limit: videos at once.
+    """
 
     name = "replay"
 
     def __init__(
-        self, protocol: ZoomProtocol, scorer: Scorer | None, reply_text: Callable[[str], str | None], limit: int = 2
+        self,
+        protocol: ZoomProtocol,
+        scorer: Scorer | None,
+        reply_text: Callable[[str], str | None],
+        view: View = AS_PUBLISHED,
+        answer_by: AnswerBy = "letter",
+        limit: int = 2,
     ) -> None:
         self._protocol = protocol
         self._scorer = scorer
         self._reply_text = reply_text
+        self._view = view
+        self._answer_by = answer_by
         self._limit = limit
         self._scoring = asyncio.Lock()
 
@@ -79,9 +92,11 @@ class ReplayStage:
         for trajectory in trajectories:
             for action in checks.zooms(trajectory):
                 if self._protocol.check(action, setting) is None:
-                    plans[trajectory.trajectory_id, action.call_id] = self._protocol.zoom_plan(action, setting)
+                    plan = self._protocol.zoom_plan(action, setting)
+                    plans[trajectory.trajectory_id, action.call_id] = self._view.zoom(plan)
         shown = self._protocol.overview_plan(first.video)
         looks = [self._protocol.verifier_overview_plan(first.video), *([shown] if shown else [])]
+        looks = [self._view.overview(look) for look in looks]
         async with OpenVideos() as videos:
             video, lists = await videos.sample(first.video.uri, first.video_id, [*looks, *plans.values()])
         frames = [tuple(picture.frame for picture in pictures) for pictures in lists]
@@ -126,15 +141,15 @@ class ReplayStage:
         self, trajectory: Trajectory, decoded: Decoded, own: Mapping[str, tuple[Frame, ...]]
     ) -> dict[str, Any]:
         """The verifier's probability of the reference: blind, by the overview, after each zoom, by the zooms alone."""
-        scorer, question = self._scorer, trajectory.question
+        scorer, question, by = self._scorer, trajectory.question, self._answer_by
         if scorer is None or question.kind != "multiple_choice":
             return {}
         seen = [own[action.call_id] for action in checks.zooms(trajectory) if action.call_id in own]
         overview = decoded.verifier_overview
-        growing = [probe_messages(question, overview, seen[:k]) for k in range(len(seen) + 1)]
-        apart = [probe_messages(question, (), ()), probe_messages(question, (), seen)]
+        growing = [probe_messages(question, overview, seen[:k], by) for k in range(len(seen) + 1)]
+        apart = [probe_messages(question, (), zooms, by) for zooms in ((), seen)]
         probes = [
-            ChoiceQuestion(with_pixels(messages, decoded.pictures), choices_of(question))
+            ChoiceQuestion(with_pixels(messages, decoded.pictures), choices_of(question, by))
             for messages in [*growing, *apart]
         ]
         async with self._scoring:
