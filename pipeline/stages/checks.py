@@ -1,9 +1,7 @@
 """The checks of a verdict that need no model: pure functions over a trajectory and what was decoded again."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from prompts.captioning import parse_qa
 from prompts.protocol import Setting, ZoomProtocol
@@ -39,50 +37,6 @@ def in_bounds(trajectory: Trajectory, protocol: ZoomProtocol, setting: Setting) 
     """Whether every action, checked anew, lies in the video and within its budget."""
     actions = [a for turn in trajectory.turns for a in turn.actions if a.kind != "answer"]
     return all(protocol.check(action, setting) is None for action in actions)
-
-
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_SECONDS = r"\s*(?:s|sec|secs|second|seconds)\b"
-_SPAN_IN_TEXT = re.compile(
-    rf"\[\s*{_NUMBER}\s*(?:s\b)?\s*,\s*{_NUMBER}\s*(?:s\b)?\s*\]"
-    rf"|{_NUMBER}(?:{_SECONDS})?\s*(?:-|–|—|to|and|until)\s*{_NUMBER}{_SECONDS}",
-    re.IGNORECASE,
-)
-_ID_IN_TEXT = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
-
-
-def _named_spans(text: str) -> list[Interval]:
-    found = []
-    for match in _SPAN_IN_TEXT.finditer(text):
-        start, end = [float(g) for g in match.groups() if g is not None]
-        if start < end:
-            found.append((start, end))
-    return found
-
-
-def _agrees(think: str, action: Action) -> bool | None:
-    """Whether what a thought names is what was called; None where it names nothing of the kind."""
-    if action.segment:
-        named = [tuple(int(g) for g in match.groups() if g) for match in _ID_IN_TEXT.finditer(think)]
-        return action.segment in named if named else None
-    named_spans = _named_spans(think)
-    if not named_spans or action.start_s is None or action.end_s is None:
-        return None
-    return any(overlap_s([span], [(action.start_s, action.end_s)]) > 0 for span in named_spans)
-
-
-def consistent(trajectory: Trajectory) -> bool | None:
-    """Whether each thought that names a span or a segment names one that its action calls; None where none does.
-
-    A thought may name several (say, those already seen): one that the call meets is enough.
-    """
-    agreements = [
-        agreement
-        for turn in trajectory.turns
-        for action in turn.actions
-        if action.kind != "answer" and (agreement := _agrees(turn.think, action)) is not None
-    ]
-    return all(agreements) if agreements else None
 
 
 @dataclass(frozen=True)
@@ -192,7 +146,22 @@ def grounding(zoomed: Sequence[Interval], clues: Sequence[Interval]) -> Groundin
     )
 
 
-def redundant(zoomed: Sequence[Interval]) -> int:
-    """How many zooms add less than a millisecond to what those before them covered."""
-    covered = [length_s(zoomed[: number + 1]) for number in range(len(zoomed))]
-    return sum(after - before < 1e-3 for before, after in pairwise(covered))
+def redundant(done: Sequence[Action]) -> int:
+    """How many zooms show nothing that those before did not.
+
+    Such a zoom's seconds are covered, to a millisecond, by earlier zooms of its kind that looked as closely: at no
+    lower frame rate, at no higher level of segments, and with the same query. A closer look at a seen span is none.
+    """
+    return sum(_repeats(action, done[:number]) for number, action in enumerate(done))
+
+
+def _repeats(action: Action, before: Sequence[Action]) -> bool:
+    as_close = [
+        a
+        for a in before
+        if (a.kind, a.query) == (action.kind, action.query)
+        and len(a.segment) >= len(action.segment)
+        and (a.fps or 0.0) >= (action.fps or 0.0)
+    ]
+    span = spans([action])
+    return bool(span) and length_s(span) - overlap_s(spans(as_close), span) < 1e-3

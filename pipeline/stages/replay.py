@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
 from pipeline.stages import checks
 from pipeline.stages.items import Care, Work, walk
+from pipeline.stages.mentions import consistent, zooms_mentioned
 from pipeline.stages.videos import OpenVideos
 from prompts.judging import AnswerBy, answers_match, choices_of, probe_messages
 from prompts.protocol import Setting, ZoomProtocol
@@ -126,7 +127,8 @@ class ReplayStage:
         findings: dict[str, Any] = {
             "well_formed": checks.well_formed(trajectory),
             "in_bounds": checks.in_bounds(trajectory, self._protocol, setting),
-            "consistent": checks.consistent(trajectory),
+            "consistent": consistent(trajectory),
+            "zooms_mentioned": zooms_mentioned(trajectory),
             "observations_match": not difference,
             "mismatch": difference or None,
             "answer_correct": _answer_correct(trajectory),
@@ -216,7 +218,7 @@ def _unjudged(trajectory: Trajectory, failure: Failure | None) -> Verdict:
         n_turns=len(trajectory.turns),
         n_zooms=len(done),
         n_frames=sum(len(o.frames) for turn in trajectory.turns for o in turn.observations),
-        redundant_zooms=checks.redundant(zoomed),
+        redundant_zooms=checks.redundant(done),
         verifier=None,
         verifier_tokens=0,
         error=failure,

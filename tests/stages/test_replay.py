@@ -9,8 +9,10 @@ import pytest
 from pipeline.models.local import LocalModel
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
+from prompts.judging import AnswerBy
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
+from schemas.config import AS_PUBLISHED, View
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
 from tests.corpus import remux, render_video
@@ -42,9 +44,14 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[CaptionTree, Traje
 
 
 def judged(
-    tree: CaptionTree, *trajectories: Trajectory, reply: str = QA_REPLY, scorer: LocalModel | None = None
+    tree: CaptionTree,
+    *trajectories: Trajectory,
+    reply: str = QA_REPLY,
+    scorer: LocalModel | None = None,
+    view: View = AS_PUBLISHED,
+    answer_by: AnswerBy = "letter",
 ) -> list[Verdict]:
-    stage = ReplayStage(protocol(trajectories[0].protocol), scorer, lambda key: reply)
+    stage = ReplayStage(protocol(trajectories[0].protocol), scorer, lambda key: reply, view, answer_by)
     return asyncio.run(stage.run(trajectories, {tree.video_id: tree}, Care()))
 
 
@@ -61,7 +68,8 @@ def test_a_sound_trajectory_passes_the_checks(zoomed: tuple[CaptionTree, Traject
     (verdict,) = judged(*zoomed)
     assert verdict.error is None and verdict.mismatch is None
     assert verdict.well_formed and verdict.in_bounds and verdict.observations_match and verdict.answer_correct
-    assert verdict.consistent is False  # the second thought names 4 s to 6 s and calls 7 s to 9 s
+    # The second thought names 4 s to 6 s, which was seen by then, and calls 7 s to 9 s.
+    assert verdict.consistent is True and verdict.zooms_mentioned == 0.5
     assert (verdict.n_turns, verdict.n_zooms, verdict.n_frames, verdict.redundant_zooms) == (3, 2, 8, 0)
     assert verdict.grounding_recall == pytest.approx(1) and verdict.grounding_precision == pytest.approx(0.5)
     assert verdict.p_gold_evidence is None and verdict.verifier is None
@@ -106,7 +114,7 @@ def test_an_altered_caption_answer_or_refusal_is_caught(
 ) -> None:
     tree, trajectory = walked
     (sound,) = judged(tree, trajectory)
-    assert sound.observations_match and sound.consistent is True
+    assert sound.observations_match and sound.consistent is True and sound.zooms_mentioned == 0.5
     (caption,) = judged(tree, altered(trajectory, 0, lambda _: {"text": "A sign that says green."}))
     assert "caption of segment (2, 3) differs" in (caption.mismatch or "")
     (answer,) = judged(tree, trajectory, reply="<reasoning>r</reasoning><answer>red</answer>")
@@ -163,6 +171,17 @@ def test_wrong_answers_and_failed_attempts_are_judged_as_such(zoomed: tuple[Capt
     assert third.status == "failed" and third.observations_match is None and third.error is None
 
 
+def test_replay_looks_through_the_view_that_the_attempt_was_made_with(tmp_path: Path) -> None:
+    view = View(overview_frames=3, overview_side=100, zoom_frames=3, zoom_side=120)
+    tree = tree_of(tmp_path, "videozoomer", view)
+    trajectory = taught(tree, ScriptedModel(in_turn(ZOOM, ANSWER)), view=view)
+    (same,) = judged(tree, trajectory, view=view)
+    assert same.observations_match and same.n_frames == 3, same.mismatch
+    for other in (view.model_copy(update={"zoom_side": 110}), view.model_copy(update={"overview_frames": 4})):
+        (differs,) = judged(tree, trajectory, view=other)
+        assert differs.observations_match is False
+
+
 @pytest.fixture(scope="module", params=["idefics3", "qwen2_5_vl"])
 def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
     path = tmp_path_factory.mktemp(request.param)
@@ -181,13 +200,25 @@ def test_a_real_model_gives_the_four_probabilities(zoomed: tuple[CaptionTree, Tr
     assert verdict.verifier == scorer.name and verdict.verifier_tokens > 0
 
 
+@pytest.mark.parametrize("by", ["letter", "text"])
 def test_the_reference_answers_probability_follows_the_reference(
-    zoomed: tuple[CaptionTree, Trajectory], scorer: LocalModel
+    zoomed: tuple[CaptionTree, Trajectory], scorer: LocalModel, by: AnswerBy
 ) -> None:
     tree, trajectory = zoomed
     total = 0.0
     for letter in "ABCD":
-        asked = question(answer=letter)
-        (verdict,) = judged(tree, trajectory.model_copy(update={"question": asked}), scorer=scorer)
+        asked = trajectory.model_copy(update={"question": question(answer=letter)})
+        (verdict,) = judged(tree, asked, scorer=scorer, answer_by=by)
         total += verdict.p_gold_evidence or 0.0
     assert total == pytest.approx(1, abs=1e-4)
+
+
+def test_a_verifier_that_answers_by_text_weighs_the_texts_and_looks_through_the_view(
+    zoomed: tuple[CaptionTree, Trajectory], scorer: LocalModel
+) -> None:
+    (by_letter,), (by_text,) = judged(*zoomed, scorer=scorer), judged(*zoomed, scorer=scorer, answer_by="text")
+    assert by_text.p_gold_blind != by_letter.p_gold_blind
+    narrow = View(overview_frames=2, zoom_frames=2)
+    (narrowed,) = judged(*zoomed, scorer=scorer, answer_by="text", view=narrow)
+    assert narrowed.p_gold_blind == pytest.approx(by_text.p_gold_blind, abs=1e-5)
+    assert narrowed.verifier_tokens < by_text.verifier_tokens
