@@ -125,7 +125,7 @@ class Worker:
             limit = getattr(config.teacher, "concurrency", _LOCAL_ATTEMPTS)
             return TeachStage(Teaching(zoom, teacher, captioner, config.rollout, config.view), limit)
         answer_by = config.verifier.answer_by if config.verifier else "letter"
-        return ReplayStage(zoom, scorer(config.verifier), self._reply_text, config.view, answer_by)
+        return ReplayStage(zoom, scorer(config.verifier, self._calls), self._reply_text, config.view, answer_by)
 
     def _reply_text(self, key: str) -> str | None:
         response = self._calls.get(key)

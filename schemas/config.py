@@ -101,6 +101,23 @@ class Verifier(Local):
     per_token: bool = False
 
 
+class EndpointVerifier(Endpoint):
+    """A verifier behind an OpenAI-compatible server: by log-probabilities where it gives them, else by samples.
+
+    answer_by: whether it names a choice by its letter or by its text; a text is always sampled. samples: answers to one
+    probe, at temperature 1, since their shares stand for probabilities.
+    """
+
+    answer_by: Literal["letter", "text"] = "letter"
+    samples: PositiveInt = 8
+
+    @model_validator(mode="after")
+    def _as_it_is(self) -> "EndpointVerifier":
+        if self.temperature not in (None, 1) or self.top_p not in (None, 1):
+            raise ValueError("temperature and top_p must be left out: they would distort a verifier's probabilities")
+        return self
+
+
 class Demo(Record):
     """The embedded model of the demo, trained for its rendered videos: it captions, teaches, and verifies by text."""
 
@@ -109,7 +126,7 @@ class Demo(Record):
 
 
 ChatModelConfig = Annotated[Endpoint | Local | Demo, Field(discriminator="backend")]
-VerifierConfig = Annotated[Verifier | Demo, Field(discriminator="backend")]
+VerifierConfig = Annotated[Verifier | EndpointVerifier | Demo, Field(discriminator="backend")]
 
 
 class View(Record):
@@ -200,7 +217,7 @@ class RunConfig(Record):
             for role in ("captioner", "teacher", "verifier"):
                 model = data.get(role)
                 if isinstance(model, dict) and "backend" not in model:
-                    is_local = role == "verifier" or "path" in model
+                    is_local = "path" in model or (role == "verifier" and "base_url" not in model)
                     data[role] = {"backend": "local" if is_local else "endpoint", **model}
         return data
 

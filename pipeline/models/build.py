@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply, Scorer
 from pipeline.models.replies import reply_of, response_of
-from schemas.config import Demo, Endpoint, Local, Price, Verifier
+from schemas.config import Demo, Endpoint, EndpointVerifier, Local, Price, Verifier
 from schemas.errors import UserError
 from schemas.record import content_id
 
@@ -64,10 +64,14 @@ def chat_model(config: Endpoint | Local | Demo, role: str, calls: CallStore) -> 
     return _demo_teacher(model, remembered, calls) if isinstance(config, Demo) and role == "teacher" else remembered
 
 
-def scorer(config: Verifier | Demo | None) -> Scorer | None:
+def scorer(config: Verifier | EndpointVerifier | Demo | None, calls: CallStore) -> Scorer | None:
     """The verifier of a config, None where it names none. Raises UserError where it cannot be loaded."""
     if config is None:
         return None
+    if isinstance(config, EndpointVerifier):
+        from pipeline.models.endpoint_scorer import EndpointScorer
+
+        return EndpointScorer(config, calls)
     return _demo() if isinstance(config, Demo) else _local(config, per_token=config.per_token)
 
 

@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, Reply
-from pipeline.models.replies import reply_of
+from pipeline.models.replies import Response, reply_of
 from schemas.config import Endpoint
 from schemas.errors import Fatal, Rejected, Transient, UserError
 from schemas.record import content_id
@@ -49,29 +49,37 @@ class EndpointModel:
     outage) if it answered none.
     """
 
-    def __init__(self, config: Endpoint, role: str, calls: CallStore) -> None:
+    def __init__(self, config: Endpoint, role: str, calls: CallStore, top_logprobs: int = 0) -> None:
+        """top_logprobs: how many of the likeliest tokens at each place the server is to list, 0 for none."""
         self.name = config.model
         self.counts = CallCounts()
         self._config = config
         self._role = role
         self._calls = calls
+        self._top_logprobs = top_logprobs
         self._slots = asyncio.Semaphore(config.concurrency)
-        self._under_way: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._under_way: dict[str, asyncio.Future[Response]] = {}
         self._answered_at = float("-inf")
         self._refused = 0
         self._client: openai.AsyncOpenAI | None = None
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel.complete`."""
+        return (await self.respond(messages, sample=sample, stop=stop))[0]
+
+    async def respond(
+        self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()
+    ) -> tuple[Reply, Response]:
+        """The reply to a chat, and the completion it was read from. Raises as `ChatModel.complete` does."""
         request, key = await asyncio.to_thread(self._request, messages, sample, stop)
         if key not in self._under_way:
             task = asyncio.ensure_future(self._response(request, messages, key))
             self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         response = await asyncio.shield(self._under_way[key])
-        return reply_of(key, self.name, response, self._config.price)
+        return reply_of(key, self.name, response, self._config.price), response
 
-    async def _response(self, request: dict[str, Any], messages: Sequence[ChatMessage], key: str) -> dict[str, Any]:
+    async def _response(self, request: dict[str, Any], messages: Sequence[ChatMessage], key: str) -> Response:
         """The stored response to a request, or a new one, made durable."""
         response = await asyncio.to_thread(self._calls.get, key)
         if response is not None:
@@ -96,11 +104,17 @@ class EndpointModel:
             "messages": [{"role": m.role, "content": _content(m, _image_hash)} for m in messages],
             "max_tokens": config.max_tokens,
         }
-        optional = {"temperature": config.temperature, "top_p": config.top_p, "stop": list(stop) or None}
+        optional = {
+            "temperature": config.temperature,
+            "top_p": config.top_p,
+            "stop": list(stop) or None,
+            "logprobs": True if self._top_logprobs else None,
+            "top_logprobs": self._top_logprobs or None,
+        }
         request |= {name: value for name, value in optional.items() if value is not None}
         return request, content_id({"request": request, "sample": sample})
 
-    async def _send(self, body: dict[str, Any], key: str) -> dict[str, Any]:
+    async def _send(self, body: dict[str, Any], key: str) -> Response:
         began = time.monotonic()
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._config.retries + 1),
@@ -122,7 +136,7 @@ class EndpointModel:
             ) from error
         raise AssertionError("unreachable: tenacity either returns or raises")
 
-    async def _send_once(self, body: dict[str, Any], key: str) -> dict[str, Any]:
+    async def _send_once(self, body: dict[str, Any], key: str) -> Response:
         self.counts.sent += 1
         try:
             answer = await self._open().chat.completions.create(**body, extra_headers={"Idempotency-Key": key})
@@ -131,7 +145,7 @@ class EndpointModel:
         except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
             raise _RetryLater(f"{self._config.model}: {type(error).__name__}: {error}") from error
         self._answered_at = time.monotonic()
-        response: dict[str, Any] = answer.model_dump(mode="json") if hasattr(answer, "model_dump") else {}
+        response: Response = answer.model_dump(mode="json") if hasattr(answer, "model_dump") else {}
         if not response.get("choices"):
             raise _RetryLater(f"{self._config.model}: the reply holds no choices")
         return response
@@ -205,5 +219,6 @@ def _retry_after(error: openai.APIStatusError) -> float:
 
 
 def _server_message(error: openai.APIStatusError) -> str:
+    """What the server says: OpenAI's `message`, or `detail` from a server made with FastAPI (`transformers serve`)."""
     body = error.body if isinstance(error.body, dict) else {}
-    return str(body.get("message", ""))[:300]
+    return str(body.get("message") or body.get("detail") or "")[:300]

@@ -16,6 +16,13 @@ def visible_text(response: Response) -> str:
     return _storable((response["choices"][0].get("message") or {}).get("content") or "")
 
 
+def first_tokens(response: Response) -> tuple[tuple[str, float], ...]:
+    """The likeliest first tokens of a reply, each with its log-probability in nats; () where none are given."""
+    places = (response["choices"][0].get("logprobs") or {}).get("content") or []
+    listed = (places[0].get("top_logprobs") or []) if places else []
+    return tuple((str(item["token"]), float(item["logprob"])) for item in listed)
+
+
 def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 

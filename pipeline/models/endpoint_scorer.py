@@ -1,0 +1,156 @@
+"""A verifier behind an OpenAI-compatible server: the probability of given answers, by log-probabilities or samples."""
+
+import asyncio
+import math
+import threading
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TypeVar
+
+from pipeline.models.calls import CallStore
+from pipeline.models.chat import ChatMessage, ChoiceQuestion
+from pipeline.models.endpoint import EndpointModel
+from pipeline.models.replies import first_tokens
+from prompts.judging import YES_NO, letter_of, normalised
+from schemas.config import EndpointVerifier
+from schemas.errors import Fatal, Rejected
+from schemas.question import Question
+from schemas.record import content_id
+
+_TOP_TOKENS = 20
+"""Tokens that a server is asked to list: the most that OpenAI's interface allows."""
+
+_TRIAL = (ChatMessage("user", ("Question: Which is a colour?\nA. red\nB. seven\nAnswer with one letter only: A, B.",)),)
+
+_LEAST = 1e-12
+"""A choice that no listed token spells is not thought impossible, however unlikely those are."""
+
+Probabilities = tuple[float, ...]
+T = TypeVar("T")
+
+
+class EndpointScorer:
+    """Scores choices by what a server answers. Replies are durable, and none is asked for twice: see `EndpointModel`.
+
+    Where choices are named by letters and the server gives log-probabilities, a probe is one call for one token
+    (`by_first_token`). Elsewhere it is `samples` answers at temperature 1 (`by_samples`). Which of the two it is, a
+    trial decides once per run, and `name` then says it: `model@logprobs` or `model@8 samples`.
+    """
+
+    def __init__(self, config: EndpointVerifier, calls: CallStore) -> None:
+        self.name = config.model
+        self.tokens_read = 0
+        self._config = config
+        self._calls = calls
+        exact = {"temperature": 1.0, "top_p": None}
+        self._speaker = EndpointModel(config.model_copy(update=exact), "verifier", calls)
+        one_token = config.model_copy(update={**exact, "max_tokens": 1})
+        self._lister = EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS)
+        self._lists: bool | None = None
+        self._runner = asyncio.Runner()
+        self._lock = threading.Lock()
+
+    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[Probabilities]:
+        """See `Scorer`. Raises Rejected where a probe was refused, or came without the log-probabilities that this
+        run is scored by; Fatal where the server does not answer."""
+        with self._lock:
+            return self._runner.run(self._scored(probes))
+
+    async def _scored(self, probes: Sequence[ChoiceQuestion]) -> list[Probabilities]:
+        if self._lists is None:
+            self._lists = await self._found()
+            self.name += "@logprobs" if self._lists else f"@{self._config.samples} samples"
+        score = self._by_first_token if self._lists else self._by_samples
+        return await _all(map(score, probes))
+
+    async def _found(self) -> bool:
+        """Whether the run is scored by log-probabilities. The finding is kept among the calls: all its workers agree,
+        and so do they after a restart, whichever server answers by then."""
+        if self._config.answer_by == "text":
+            return False
+        key = content_id({"scored by log-probabilities": self._config.model})
+        finding = await asyncio.to_thread(self._calls.get, key)
+        if finding is None:
+            finding = {"log_probabilities": await self._tried()}
+            await asyncio.to_thread(self._calls.put, key, "verifier", {"model": self._config.model}, finding)
+        return bool(finding["log_probabilities"])
+
+    async def _tried(self) -> bool:
+        """Whether the server lists the likeliest tokens, and a letter is among them when it was asked for one."""
+        try:
+            _, response = await self._lister.respond(_TRIAL)
+        except Rejected:
+            return False
+        return any(_names(token, choice) for token, _ in first_tokens(response) for choice in "AB")
+
+    async def _by_first_token(self, probe: ChoiceQuestion) -> Probabilities:
+        reply, response = await self._lister.respond(probe.messages)
+        self.tokens_read += reply.usage.prompt_tokens
+        tokens = first_tokens(response)
+        if not tokens:
+            raise Rejected("no_log_probabilities", f"{self._config.model} gave none, and this run is scored by them")
+        return by_first_token(tokens, probe.choices)
+
+    async def _by_samples(self, probe: ChoiceQuestion) -> Probabilities:
+        replies = await _all(self._speaker.complete(probe.messages, sample=n) for n in range(self._config.samples))
+        self.tokens_read += sum(reply.usage.prompt_tokens for reply in replies)
+        return by_samples([reply.text for reply in replies], probe.choices)
+
+
+def by_first_token(tokens: Sequence[tuple[str, float]], choices: Sequence[str]) -> Probabilities:
+    """The probability of each choice as the first token, over that of all choices.
+
+    tokens: the likeliest first tokens with their log-probabilities in nats. Those that spell one choice (` B`, `B`) are
+    added up. A choice that none spells gets the probability of the least likely token, which it cannot exceed.
+    """
+    bound = math.exp(min(value for _, value in tokens))
+    spelt = [sum(math.exp(value) for token, value in tokens if _names(token, choice)) for choice in choices]
+    weights = [max(weight or bound, _LEAST) for weight in spelt]
+    total = sum(weights)
+    return tuple(weight / total for weight in weights)
+
+
+def by_samples(answers: Sequence[str], choices: Sequence[str]) -> Probabilities:
+    """The share of each choice among answers: (times named + 1/2) / (answers that name one + choices / 2).
+
+    The half (Jeffreys' prior) keeps an answer that was never given from being impossible. An answer that names no
+    choice, or several, counts for none; where no answer names one, all choices are equally likely.
+    """
+    named = [named_choice(answer, choices) for answer in answers]
+    total = sum(choice is not None for choice in named) + len(choices) / 2
+    return tuple((named.count(i) + 0.5) / total for i in range(len(choices)))
+
+
+def named_choice(answer: str, choices: Sequence[str]) -> int | None:
+    """The index of the one choice that an answer names, as `letter_of` understands it; yes and no by the first word."""
+    if tuple(choices) == YES_NO:
+        first = normalised(answer).partition(" ")[0]
+        return choices.index(first) if first in choices else None
+    question = Question(
+        question_id="",
+        video_id="",
+        text="",
+        kind="multiple_choice",
+        choices=tuple(choices),
+        answer_letter="",
+        answer_text="",
+        clue_intervals=(),
+        source="",
+        source_id="",
+    )
+    letter = letter_of(answer, question)
+    return question.letters.index(letter) if letter else None
+
+
+def _names(token: str, choice: str) -> bool:
+    """Letters are told apart by case (`a` begins many an answer); words are not (`Yes`)."""
+    word = token.strip()
+    return word == choice or (len(choice) > 1 and word.casefold() == choice.casefold())
+
+
+async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """The results, in order. An error is raised when all calls are through, so that what was paid for is kept."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if errors:
+        raise next((error for error in errors if isinstance(error, Fatal)), errors[0])
+    return [result for result in results if not isinstance(result, BaseException)]

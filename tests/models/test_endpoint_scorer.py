@@ -1,0 +1,183 @@
+"""A verifier behind a real HTTP server: log-probabilities where it gives them, samples elsewhere, one way per run."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pipeline.models.calls import CallStore
+from pipeline.models.chat import ChatMessage, ChoiceQuestion
+from pipeline.models.endpoint_scorer import EndpointScorer, by_first_token, by_samples
+from schemas.config import EndpointVerifier, RunConfig
+from schemas.errors import Fatal, Rejected
+from tests.models.chats import jpeg
+
+Answer = Callable[[dict[str, Any], int], web.Response]
+TOKENS = {"A": -0.5, " A": -2.0, "B": -3.0, "a": -0.1, "The": -5.0}
+
+
+def reply(text: str, tokens: dict[str, float] | None = None) -> web.Response:
+    """A chat completion; tokens: the likeliest first tokens with their log-probabilities, None for a server without."""
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    if tokens is not None:
+        listed = [{"token": token, "logprob": value, "bytes": None} for token, value in tokens.items()]
+        choice["logprobs"] = {"content": [{**listed[0], "top_logprobs": listed}]}
+    usage = {"prompt_tokens": 10, "completion_tokens": 1}
+    return web.json_response(
+        {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    )
+
+
+@contextmanager
+def server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server in a thread that gives `answer(body, n)` to its n-th request: its URL, and the bodies that it saw."""
+    seen: list[dict[str, Any]] = []
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+
+    async def chat(request: web.Request) -> web.Response:
+        seen.append(await request.json())
+        return answer(seen[-1], len(seen))
+
+    async def start() -> web.AppRunner:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", chat)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner
+
+    thread.start()
+    try:
+        runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", seen
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def scorer(url: str, run: Path, **settings: Any) -> EndpointScorer:
+    config = EndpointVerifier(model="m", base_url=url, **{"retries": 1, "timeout_s": 5, **settings})
+    return EndpointScorer(config, CallStore(str(run)))
+
+
+def probe(text: str = "Which one?", choices: tuple[str, ...] = ("A", "B", "C")) -> ChoiceQuestion:
+    return ChoiceQuestion((ChatMessage("user", ("Frames:\n", jpeg(1), text)),), choices)
+
+
+def test_a_server_with_log_probabilities_is_asked_for_one_token_a_probe(tmp_path: Path) -> None:
+    with server(lambda *_: reply("A", TOKENS)) as (url, seen):
+        verifier = scorer(url, tmp_path)
+        first, second = verifier.choice_probabilities([probe("one"), probe("two")])
+    assert first == second == pytest.approx((0.9140, 0.0606, 0.0082), abs=0.02) and sum(first) == pytest.approx(1)
+    assert verifier.name == "m@logprobs" and verifier.tokens_read == 20
+    assert len(seen) == 3  # the trial and one a probe
+    assert all((b["max_tokens"], b["temperature"], b["logprobs"], b["top_logprobs"]) == (1, 1, True, 20) for b in seen)
+
+
+def test_tokens_that_spell_a_choice_are_added_up_and_a_choice_outside_the_list_is_bounded() -> None:
+    a, b, c = by_first_token([("A", -0.5), (" A", -2.0), ("a", -0.1), ("B", -3.0), ("The", -5.0)], ("A", "B", "C"))
+    assert a / b == pytest.approx((0.60653 + 0.13534) / 0.04979, rel=1e-3)
+    assert c / b == pytest.approx(0.00674 / 0.04979, rel=1e-3)
+    assert by_first_token([("I", -9999.0)], ("A", "B")) == (0.5, 0.5)
+    assert by_first_token([("Yes", -0.1), ("no", -3.0), (" yes", -4.0)], ("yes", "no"))[0] > 0.9
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        reply("A"),  # as `transformers serve`, which ignores the question
+        reply("", {"<think>": -0.01, "\n": -5.0}),  # a model that thinks before it names a letter
+        web.json_response({"detail": "logprobs are not supported"}, status=422),
+    ],
+    ids=["ignored", "thinks first", "refused"],
+)
+def test_a_server_without_log_probabilities_is_sampled(tmp_path: Path, refusal: web.Response) -> None:
+    texts = {str(n): text for n, text in enumerate(["A", "B. the second", "(B)", "B", "I cannot tell", "B", "b", "B"])}
+    samples = iter(texts.values())
+
+    def answer(body: dict[str, Any], _: int) -> web.Response:
+        if "logprobs" in body:
+            return web.Response(body=refusal.body, status=refusal.status, content_type="application/json")
+        return reply(next(samples))
+
+    with server(answer) as (url, seen):
+        verifier = scorer(url, tmp_path)
+        assert verifier.choice_probabilities([probe()]) == [pytest.approx((1.5 / 8.5, 6.5 / 8.5, 0.5 / 8.5))]
+    assert verifier.name == "m@8 samples" and verifier.tokens_read == 80
+    assert len(seen) == 9 and all(body["temperature"] == 1 for body in seen)
+
+
+def test_samples_that_name_no_choice_or_several_count_for_none() -> None:
+    assert by_samples(["I see nothing", "A or B", ""], ("A", "B")) == (0.5, 0.5)
+    assert by_samples(["Yes, they do.", "no", "A sign is seen"], ("yes", "no")) == (0.5, 0.5)
+    words = by_samples(["fish and moon", "B", "FISH and MOON."], ("BIRD and MOON", "FISH and MOON"))
+    assert words == pytest.approx((0.5 / 4, 3.5 / 4))
+
+
+def test_what_the_trial_found_holds_for_the_whole_run(tmp_path: Path) -> None:
+    with server(lambda *_: reply("A", TOKENS)) as (url, _):
+        scorer(url, tmp_path / "listed").choice_probabilities([probe()])
+    with server(lambda *_: reply("A")) as (url, _):
+        with pytest.raises(Rejected) as caught:
+            scorer(url, tmp_path / "listed").choice_probabilities([probe("another")])
+        scorer(url, tmp_path / "sampled").choice_probabilities([probe()])
+    assert caught.value.kind == "no_log_probabilities"
+    with server(lambda *_: reply("A", TOKENS)) as (url, _):
+        verifier = scorer(url, tmp_path / "sampled")
+        verifier.choice_probabilities([probe("another")])
+    assert verifier.name == "m@8 samples"
+
+
+@pytest.mark.parametrize("tokens", [TOKENS, None], ids=["log-probabilities", "samples"])
+def test_a_restarted_verifier_pays_for_nothing_again(tmp_path: Path, tokens: dict[str, float] | None) -> None:
+    with server(lambda *_: reply("A", tokens)) as (url, _):
+        first = scorer(url, tmp_path)
+        probabilities = first.choice_probabilities([probe()])
+    again = scorer(url, tmp_path)  # whose server is gone
+    assert again.choice_probabilities([probe()]) == probabilities
+    assert (again.name, again.tokens_read) == (first.name, first.tokens_read)
+
+
+def test_answers_by_text_are_sampled_without_a_trial(tmp_path: Path) -> None:
+    with server(lambda *_: reply("Fish and moon.", TOKENS)) as (url, seen):
+        verifier = scorer(url, tmp_path, answer_by="text", samples=3)
+        probabilities = verifier.choice_probabilities([probe(choices=("FISH and MOON", "FISH and BIRD"))])
+    assert probabilities == [pytest.approx((3.5 / 4, 0.5 / 4))] and verifier.name == "m@3 samples"
+    assert len(seen) == 3 and not any("logprobs" in body for body in seen)
+
+
+def test_one_refused_probe_is_raised_after_the_others_were_kept(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any], _: int) -> web.Response:
+        if "cursed" in json.dumps(body):
+            return web.json_response({"detail": "too long"}, status=422)
+        return reply("A", TOKENS)
+
+    with server(answer) as (url, seen):
+        with pytest.raises(Rejected, match="too long"):
+            scorer(url, tmp_path).choice_probabilities([probe("cursed"), probe("one"), probe("two")])
+        assert len(seen) == 4
+        scorer(url, tmp_path).choice_probabilities([probe("one"), probe("two")])
+        assert len(seen) == 4
+
+
+def test_a_server_that_is_down_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(Fatal, match="verifier endpoint does not answer"):
+        scorer("http://127.0.0.1:9/v1", tmp_path, retries=0).choice_probabilities([probe()])
+
+
+def test_a_verifier_with_a_base_url_is_an_endpoint_whose_temperature_is_its_own() -> None:
+    endpoint = {"model": "m", "base_url": "http://127.0.0.1:1/v1"}
+    job: dict[str, Any] = {"source": {"path": "q.jsonl", "videos": "."}, "teacher": endpoint}
+    verifier = RunConfig.model_validate({**job, "verifier": {**endpoint, "samples": 4}}).verifier
+    assert isinstance(verifier, EndpointVerifier) and verifier.samples == 4 and verifier.answer_by == "letter"
+    with pytest.raises(ValueError, match="temperature"):
+        RunConfig.model_validate({**job, "verifier": {**endpoint, "temperature": 0.7}})
