@@ -115,13 +115,13 @@ class Worker:
         config, stage = self.assignment.config, self.assignment.stage
         zoom = protocol(config.protocol)
         if config.captioner is not None and stage in ("caption", "teach"):
-            self._models["captioner"] = chat_model(config.captioner, "captioner", self._calls)
+            self._models["captioner"] = chat_model(config.captioner, "captioner", self._calls, zoom)
         captioner = self._models.get("captioner")
         if stage == "caption":
             settings, subtitles, view = config.captions, config.source.subtitles, config.view
             return CaptionStage(zoom, captioner, settings, subtitles, self.assignment.fingerprint, view)
         if stage == "teach":
-            teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls)
+            teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls, zoom)
             limit = getattr(config.teacher, "concurrency", _LOCAL_ATTEMPTS)
             return TeachStage(Teaching(zoom, teacher, captioner, config.rollout, config.view), limit)
         answer_by = config.verifier.answer_by if config.verifier else "letter"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply, Scorer
 from pipeline.models.replies import reply_of, response_of
+from prompts.protocol import ZoomProtocol
 from schemas.config import Demo, Endpoint, EndpointVerifier, Local, Price, Verifier
 from schemas.errors import UserError
 from schemas.record import content_id
@@ -53,15 +54,20 @@ class RememberedModel:
         return reply_of(key, self.name, response, _OWN_HARDWARE)
 
 
-def chat_model(config: Endpoint | Local | Demo, role: str, calls: CallStore) -> ChatModel:
-    """The captioner or teacher of a config. Raises UserError where a local model cannot be loaded."""
+def chat_model(config: Endpoint | Local | Demo, role: str, calls: CallStore, protocol: ZoomProtocol) -> ChatModel:
+    """The captioner or teacher of a config. protocol: what the demo's teacher speaks; the others are told in the chat.
+
+    Raises UserError where a local model cannot be loaded.
+    """
     if isinstance(config, Endpoint):
         from pipeline.models.endpoint import EndpointModel
 
         return EndpointModel(config, role, calls)
     model = _demo() if isinstance(config, Demo) else _local(config)
     remembered = RememberedModel(model, model.request_key, role, calls)
-    return _demo_teacher(model, remembered, calls) if isinstance(config, Demo) and role == "teacher" else remembered
+    if isinstance(config, Demo) and role == "teacher":
+        return _demo_teacher(model, remembered, calls, protocol)
+    return remembered
 
 
 def scorer(config: Verifier | EndpointVerifier | Demo | None, calls: CallStore) -> Scorer | None:
@@ -86,11 +92,11 @@ def _demo() -> "LocalModel":
     return _local(Local(path=str(demo_folder()), max_tokens=_DEMO_TOKENS), name=_DEMO_NAME)
 
 
-def _demo_teacher(model: "LocalModel", reader: ChatModel, calls: CallStore) -> ChatModel:
+def _demo_teacher(model: "LocalModel", reader: ChatModel, calls: CallStore, protocol: ZoomProtocol) -> ChatModel:
     """The teacher of the demo. What its reader reads of a video is kept, too, and so is read once for all attempts."""
     from pipeline.demo.teacher import DemoTeacher
 
-    teacher = DemoTeacher(reader)
+    teacher = DemoTeacher(reader, protocol)
 
     def request_key(messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> str:
         return content_id([teacher.name, model.request_key(messages, sample, stop)])

@@ -1,0 +1,200 @@
+"""How the demo teacher walks where a protocol shows a tree of captions: down to the leaf that should show the thing."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.demo.asked import Asked, Target, Temper, answering
+from pipeline.demo.sight import Sight
+from prompts.protocol import Step
+from schemas.timeline import LEVELS, SegmentPath, Segments
+from schemas.trajectory import Action
+
+MAX_CALLS = 18
+MAX_QUESTIONS = 4
+"""Clips that are asked about each thing before the teacher guesses."""
+
+_SENTENCE = re.compile(r"[^.]+\.")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call and what it told. query: "" for a caption; text: None where it brought an error."""
+
+    segment: SegmentPath
+    query: str
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A dialogue so far. captions: of the top level; hinted: segments that a hint names, None without a hint."""
+
+    asked: Asked
+    segments: Segments
+    captions: Mapping[SegmentPath, str]
+    calls: tuple[Call, ...]
+    hinted: tuple[SegmentPath, ...] | None
+
+
+@dataclass(frozen=True)
+class Walker:
+    """One turn of an attempt."""
+
+    walk: Walk
+    sight: Sight
+    temper: Temper
+
+    async def decide(self) -> Step:
+        """The next step. Raises what the small model raises."""
+        targets = self.walk.asked.targets
+        if not targets:
+            return await self._answer_by_knowledge() if self.walk.calls else self._glance()
+        if self._goes_on() and len(self.walk.calls) < MAX_CALLS:
+            leaves = [(target, *self._best_leaf(target)) for target in targets if self._open(target)]
+            if leaves:
+                target, leaf, _ = max(leaves, key=lambda found: found[2]) if self._all_read() else leaves[0]
+                return self._towards(leaf, target)
+        return self._answer()
+
+    def _goes_on(self) -> bool:
+        """Whether something is still to be found out. After a hint the last answer was wrong: then it always is."""
+        if self.walk.hinted is not None or not self.walk.calls:
+            return True
+        if (
+            self.temper.careless
+            and len(self._questions()) == len(self.walk.asked.targets)
+            and self.walk.calls[-1].query
+        ):
+            return False
+        return not (self._all_read() and self.walk.calls[-1].query)
+
+    def _open(self, target: Target) -> bool:
+        """Whether a target is still looked for."""
+        asked = [call for call in self._questions() if call.query == target.query]
+        return len(asked) < MAX_QUESTIONS and (self._reading(target) is None or self._all_read())
+
+    def _questions(self) -> list[Call]:
+        return [call for call in self.walk.calls if call.query]
+
+    def _reading(self, target: Target) -> str | None:
+        """What the last useful answer says of a target."""
+        told = [call.text for call in self._questions() if call.query == target.query and call.text]
+        return next((reading for text in reversed(told) if (reading := target.reading(text))), None)
+
+    def _all_read(self) -> bool:
+        return all(self._reading(target) is not None for target in self.walk.asked.targets)
+
+    def _best_leaf(self, target: Target) -> tuple[SegmentPath, float]:
+        """The leaf most likely to show a target of those not asked about it yet, and how likely it is."""
+        rng = self.temper.rng(target.name)
+        asked = {call.segment for call in self._questions() if call.query == target.query}
+        beliefs = {leaf: self._belief(leaf, target) + rng.uniform(0, 0.05) for leaf in self.walk.segments.paths(LEVELS)}
+        left = sorted((leaf for leaf in beliefs if leaf not in asked), key=lambda leaf: -beliefs[leaf])
+        best = left[1] if self.temper.careless and not asked and len(left) > 1 else left[0]
+        return best, beliefs[best]
+
+    def _belief(self, leaf: SegmentPath, target: Target) -> float:
+        """The sum of what the captions above a leaf say: each that speaks of the target counts more the lower it is,
+        and less the farther the leaf is from where in the segment the caption puts it."""
+        belief = 10.0 * any(leaf[: len(path)] == path for path in self.walk.hinted or ())
+        for level in range(1, LEVELS + 1):
+            caption = self._caption(leaf[:level])
+            if caption is None or not target.mention:
+                continue
+            shares = _shares(caption, target)
+            if not shares:
+                belief -= 1.0
+                continue
+            start, end = self.walk.segments.span(leaf[:level])
+            middle = sum(self.walk.segments.span(leaf)) / 2
+            belief += level - min(abs(middle - start - share * (end - start)) / (end - start) for share in shares)
+        return belief
+
+    def _caption(self, path: SegmentPath) -> str | None:
+        """A segment's caption, None where it was not read yet."""
+        if path in self.walk.captions:
+            return self.walk.captions[path]
+        return next((call.text or "" for call in self.walk.calls if call.segment == path and not call.query), None)
+
+    def _towards(self, leaf: SegmentPath, target: Target) -> Step:
+        """The next call on the way to a leaf: captions first, and then the question."""
+        told = self._told()
+        for level in range(2, LEVELS + 1):
+            path = leaf[:level]
+            if self._caption(path) is None:
+                return _call(f"{told}{self._why(path, target)} I read the caption of {_ids(path)}.", path, "")
+        return _call(f"{told}I ask what the clip of {_ids(leaf)} shows of {target.name}.", leaf, target.query)
+
+    def _why(self, path: SegmentPath, target: Target) -> str:
+        if not target.mention:
+            return (
+                "The captions say nothing about it, and any part of the video should do." if not self.walk.calls else ""
+            )
+        if _shares(self._caption(path[:-1]) or "", target):
+            return (
+                f"I look for {target.name}, which belongs to what the caption of segment {_plain_ids(path[:-1])} tells."
+            )
+        return f"I still look for {target.name}."
+
+    def _told(self) -> str:
+        """What the last call's answer says, as a sentence and a space; "" where it was a caption or told nothing."""
+        last = self.walk.calls[-1] if self.walk.calls else None
+        if last is None or not last.query or last.text is None:
+            return ""
+        target = next((t for t in self.walk.asked.targets if t.query == last.query), None)
+        reading = target.reading(last.text) if target else None
+        return f"{target.statement(reading)} " if target and reading else ""
+
+    def _glance(self) -> Step:
+        """A look at just any part of the video."""
+        path = self.temper.rng("glance").choice(self.walk.segments.paths(2))
+        return _call(
+            f"The question itself does not depend on the video. I read the caption of {_ids(path)} to make sure.",
+            path,
+            "",
+        )
+
+    async def _answer_by_knowledge(self) -> Step:
+        asked = self.walk.asked
+        fact = await self.sight.known(asked)
+        answer = self._answer_unlike_before([fact])
+        return answering(f"I do not need the video for this, I think of {asked.choice(answer)}.", answer)
+
+    def _answer(self) -> Step:
+        targets = self.walk.asked.targets
+        readings = [self._reading(target) for target in targets]
+        said = [target.statement(r) for target, r in zip(targets, readings, strict=True) if r]
+        if None in readings:
+            said.append("I could not make out everything that I need, so I have to guess.")
+        return answering(" ".join(said), self._answer_unlike_before(readings))
+
+    def _answer_unlike_before(self, readings: Sequence[str | None]) -> str:
+        """The answer; where the same state was answered before and that was wrong, another one."""
+        first = self.walk.asked.answer(readings, self.temper.rng("answer"))
+        return (
+            first
+            if self.walk.hinted is None
+            else self.walk.asked.answer(readings, self.temper.rng("again"), wrong=first)
+        )
+
+
+def _call(think: str, segment: SegmentPath, query: str) -> Step:
+    """The step that reads a segment's caption or, with a query, asks about its clip."""
+    if query:
+        return Step(think, (Action(call_id="", kind="video_qa", segment=segment, query=query),))
+    return Step(think, (Action(call_id="", kind="caption", segment=segment),))
+
+
+def _shares(caption: str, target: Target) -> list[float]:
+    """Where in its segment a caption speaks of a target, 0..1: sentences stand in order of time, each as long."""
+    sentences = _SENTENCE.findall(caption)
+    return [(i + 0.5) / len(sentences) for i, text in enumerate(sentences) if target.mentioned(text) == 2]
+
+
+def _ids(path: SegmentPath) -> str:
+    return f"({','.join(map(str, path))})"
+
+
+def _plain_ids(path: SegmentPath) -> str:
+    return ".".join(map(str, path))

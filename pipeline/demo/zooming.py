@@ -1,0 +1,204 @@
+"""How the demo teacher zooms where a protocol shows frames: find the scene in the overview, read it from near by."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from pipeline.demo.asked import Asked, Target, Temper, answering
+from pipeline.demo.sight import FRAMES, Shot, Sight, joined
+from prompts.protocol import Step
+from schemas.timeline import Interval, overlap_s
+from schemas.trajectory import Action
+
+MAX_ZOOMS = 4
+
+READING_S = (5.4, 6.0)
+"""Length in seconds of a zoom on something to read, or to look at."""
+
+COUNTING_S = (4.0, 4.3)
+"""Length of a zoom on a lamp: as long as its flashes can take, and no flash between two of the frames."""
+
+_SHORTEST_S = 1.5
+"""What is left of a span after earlier zooms is looked at from this length on."""
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """A dialogue so far. clips: the frames of each zoom that was carried out; must_answer: it may not zoom again."""
+
+    asked: Asked
+    overview: tuple[Shot, ...]
+    clips: tuple[tuple[Shot, ...], ...]
+    must_answer: bool
+
+    @property
+    def end_s(self) -> float:
+        """The last time that is known to be in the video."""
+        return self.overview[-1].time_s
+
+    @property
+    def seen(self) -> list[Interval]:
+        return [(clip[0].time_s, clip[-1].time_s) for clip in self.clips]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A scene as the overview hints at it. span: what may be part of it, in seconds; sentence: its description."""
+
+    span: Interval
+    sentence: str
+    likeness: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What zooms told about a target. beyond: where a lamp may have more flashes, seconds; empty where all is seen."""
+
+    target: Target
+    reading: str | None
+    beyond: tuple[Interval, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        return self.reading is not None and not self.beyond
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """One turn of an attempt."""
+
+    viewing: Viewing
+    sight: Sight
+    temper: Temper
+
+    async def decide(self) -> Step:
+        """The next step. Raises what the small model raises."""
+        targets = self.viewing.asked.targets
+        found = [await self._find(target) for target in targets]
+        most = max(1, len(targets)) if self.temper.careless else MAX_ZOOMS
+        if not self.viewing.must_answer and len(self.viewing.clips) < most:
+            if not targets and not self.viewing.clips:
+                return self._glance("The question itself does not depend on the video.")
+            for one in found:
+                if not one.settled and (zoom := await self._look_for(one, found)):
+                    return zoom
+        return await self._answer(found)
+
+    async def _find(self, target: Target) -> Found:
+        clips = joined(self.viewing.clips) if target.flashes else self.viewing.clips
+        for shots in clips:
+            if reading := await self.sight.read(shots, target):
+                return Found(target, reading, await self._beyond(shots, target) if target.flashes else ())
+        return Found(target, None)
+
+    async def _beyond(self, shots: Sequence[Shot], target: Target) -> tuple[Interval, ...]:
+        before, after = await self.sight.flashes_beyond(shots, target)
+        start, end = shots[0].time_s, shots[-1].time_s
+        sides = [(end, end + COUNTING_S[0])] * after + [(start - COUNTING_S[0], start)] * before
+        return tuple(sides)
+
+    async def _look_for(self, one: Found, found: Sequence[Found]) -> Step | None:
+        """A zoom on a span that may show a target and was not looked at; None where nothing is left."""
+        target, rng = one.target, self.temper.rng(one.target.name)
+        if not target.mention:
+            return None if self.viewing.clips else self._glance(f"{_capital(target.name)} is in all frames.")
+        places = await self._places(target, rng)
+        known = " ".join(f.target.statement(f.reading) for f in found if f.reading)
+        for place, span in [*((None, side) for side in one.beyond), *self._spans(places, target, rng)]:
+            left = self._unseen(span)
+            if left is None:
+                continue
+            return self._zoom(f"{known} {self._why(one, place)}".strip(), left, target.flashes)
+        return None
+
+    async def _places(self, target: Target, rng: Random) -> list[Place]:
+        """All scenes of the overview, the likeliest first; equally likely ones in random order."""
+        overview = self.viewing.overview
+        sentences = await self.sight.descriptions(overview)
+        likeness = [target.mentioned(sentence) for sentence in sentences]
+        times = [shot.time_s for shot in overview]
+        places = []
+        for first, last in _runs(likeness):
+            start = times[first] if first == 0 else (times[first - 1] + times[first]) / 2
+            end = times[last] if last + 1 == len(times) else (times[last] + times[last + 1]) / 2
+            places.append(Place((start, end), sentences[first], likeness[first]))
+        rng.shuffle(places)
+        places.sort(key=lambda place: -place.likeness)
+        return places[1:] + places[:1] if self.temper.careless else places
+
+    def _spans(self, places: Sequence[Place], target: Target, rng: Random) -> Iterator[tuple[Place, Interval]]:
+        """Each place's middle; then, where the place itself is likely, what lies beside that."""
+        for place in places:
+            length = rng.uniform(*(COUNTING_S if target.flashes else READING_S))
+            middle = sum(place.span) / 2 + rng.uniform(-0.4, 0.4)
+            start, end = middle - length / 2, middle + length / 2
+            yield place, (start, end)
+            if place.likeness == 2:
+                yield place, (end, end + length)
+                yield place, (start - length, start)
+
+    def _unseen(self, span: Interval) -> Interval | None:
+        """The span inside the video, to a tenth of a second, without what the last zooms showed at one of its ends."""
+        start, end = max(0.0, span[0]), min(self.viewing.end_s, span[1])
+        for a, b in self.viewing.seen:
+            if a <= start < b:
+                start = b
+            if a < end <= b:
+                end = a
+        start, end = round(start, 1), round(end, 1)
+        inside = overlap_s([(start, end)], self.viewing.seen) if end > start else 0.0
+        return None if end - start < _SHORTEST_S or inside > 0.2 * (end - start) else (start, end)
+
+    def _glance(self, reason: str) -> Step:
+        """A zoom on just any part of the video, where every part will do."""
+        rng = self.temper.rng("glance")
+        length = min(rng.uniform(*READING_S), self.viewing.end_s)
+        start = rng.uniform(0.0, self.viewing.end_s - length)
+        return self._zoom(reason, (round(start, 1), round(start + length, 1)), False)
+
+    def _zoom(self, reason: str, span: Interval, counting: bool) -> Step:
+        """As many frames as the small model reads at once, no more than two a second unless a lamp is to be counted."""
+        fps = FRAMES / (span[1] - span[0]) + 0.01
+        fps = round(fps if counting else min(2.0, fps), 2)
+        closely = " frame by frame" if counting else ""
+        think = f"{reason} I look{closely} at {span[0]:.1f} s to {span[1]:.1f} s to make sure."
+        return Step(think, (Action(call_id="", kind="zoom", start_s=span[0], end_s=span[1], fps=fps),))
+
+    def _why(self, one: Found, place: Place | None) -> str:
+        name = one.target.name
+        if place is None:
+            return f"I want to know whether {name} goes on flashing."
+        if not self.viewing.clips and place.likeness == 2:
+            return f"The question is about {name}. The overview shows it once: {place.sentence}"
+        if place.likeness == 2:
+            return f"I still have to find out about {name}."
+        return f"I still have to find {name}, which I cannot make out in the overview."
+
+    async def _answer(self, found: Sequence[Found]) -> Step:
+        asked = self.viewing.asked
+        readings = [one.reading or await self._from_afar(one.target) for one in found]
+        if not asked.targets:
+            fact = await self.sight.known(asked)
+            answer = asked.answer([fact], self.temper.rng("answer"))
+            return answering(f"I do not need the video for this, I think of {asked.choice(answer)}.", answer)
+        said = [f.target.statement(reading) for f, reading in zip(found, readings, strict=True) if reading]
+        if None in readings:
+            said.append("I could not make out everything that I need, so I have to guess.")
+        return answering(" ".join(said), asked.answer(readings, self.temper.rng("answer")))
+
+    async def _from_afar(self, target: Target) -> str | None:
+        """What the overview tells of something that is in every frame."""
+        return None if target.mention else await self.sight.read(self.viewing.overview, target)
+
+
+def _runs(likeness: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last index of neighbouring frames that speak of the thing; every other frame stands alone."""
+    first = 0
+    for i, value in enumerate(likeness):
+        if i + 1 == len(likeness) or value != 2 or likeness[i + 1] != 2:
+            yield first, i
+            first = i + 1
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
