@@ -1,11 +1,12 @@
 """The job file: what is wrong is said in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from jobs.job_file import load_job
-from schemas.config import Endpoint, Price
+from schemas.config import Demo, Endpoint, Local, Price, RunConfig, Verifier, fingerprint, stage_settings
 from schemas.errors import UserError
 
 JOB = """
@@ -33,6 +34,10 @@ def test_a_short_job_gets_defaults_and_absolute_paths(tmp_path: Path) -> None:
         (JOB.replace("model: m,", ""), "teacher.model: Field required"),
         (JOB.replace("http://127", "http://me:secret@127"), "must not carry a user, password"),
         (JOB + "attempts: 0\n", "attempts: Input should be greater than 0"),
+        (JOB + "view: {zoom_frames: 0}\n", "view.zoom_frames: Input should be greater than 0"),
+        (JOB + "verifier: {path: v, answer_by: word}\n", "verifier.answer_by: Input should be 'letter' or 'text'"),
+        (JOB + "verifier: {base_url: 'http://h/v1'}\n", "verifier.model: Field required"),
+        (JOB + "verifier: {backend: demo, path: v}\n", "verifier.path is not a known setting"),
         ("[1]", "holds no settings"),
         ("a: [", "not readable YAML"),
     ],
@@ -42,6 +47,42 @@ def test_a_mistake_is_named_in_one_line(tmp_path: Path, text: str, complaint: st
         load_job(written(tmp_path, text))
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_embedded_model_may_play_every_role(tmp_path: Path) -> None:
+    teacher = JOB.replace('{model: m, base_url: "http://127.0.0.1:1/v1"}', "{backend: demo}")
+    config = load_job(written(tmp_path, teacher + "captioner: {backend: demo}\nverifier: {backend: demo}\n"))
+    assert isinstance(config.teacher, Demo) and isinstance(config.captioner, Demo)
+    assert isinstance(config.verifier, Demo) and config.verifier.answer_by == "text"
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_a_model_with_a_path_is_local_and_a_verifiers_path_is_relative_to_the_job(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    config = load_job(written(tmp_path, JOB + "captioner: {path: m}\nverifier: {path: m, answer_by: text}\n"))
+    placed = config.relative_to(tmp_path)
+    assert isinstance(placed.captioner, Local) and isinstance(placed.verifier, Verifier)
+    assert placed.captioner.path == placed.verifier.path == str(tmp_path / "m")
+    assert (placed.verifier.answer_by, placed.verifier.per_token) == ("text", False)
+
+
+@pytest.mark.parametrize(
+    ("line", "stages"),
+    [
+        ("", []),
+        ("view: {}", []),
+        ("view: {overview_frames: 8}", ["caption", "teach", "replay"]),
+        ("view: {caption_side: 80}", ["caption", "teach", "replay"]),
+        ("view: {zoom_side: 384}", ["teach", "replay"]),
+        ("verifier: {path: v, answer_by: text}", ["replay"]),
+        ("verifier: {path: v, per_token: true}", ["replay"]),
+    ],
+)
+def test_a_setting_belongs_to_the_stages_whose_rows_depend_on_it(tmp_path: Path, line: str, stages: list[str]) -> None:
+    verifier = "verifier: {path: v}\n" if "verifier" in line else ""
+    plain = stage_settings(load_job(written(tmp_path, JOB + verifier)), "1")
+    set_so = stage_settings(load_job(written(tmp_path, JOB + line + "\n")), "1")
+    assert [stage for stage in plain if fingerprint(plain[stage]) != fingerprint(set_so[stage])] == stages
 
 
 def test_a_missing_job_file_says_how_to_get_one(tmp_path: Path) -> None:
@@ -58,3 +99,12 @@ def test_cached_tokens_cost_their_own_price() -> None:
 def test_each_example_of_init_is_a_valid_job(name: str) -> None:
     example = Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml"
     assert load_job(example).protocol == name
+
+
+@pytest.mark.parametrize("name", ["videozoomer", "longvideo_r1"])
+def test_what_the_examples_leave_as_comments_can_be_set(tmp_path: Path, name: str) -> None:
+    example = (Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml").read_text()
+    optional = [line[2:] for line in example.splitlines() if re.match(r"# (verifier|view):$|#   \w+: ", line)]
+    config = load_job(written(tmp_path, "\n".join([example, *optional])))
+    assert config.verifier is not None and config.verifier.answer_by == "letter"
+    assert config.view.zoom_side == 448

@@ -11,10 +11,9 @@ from pipeline.stages.caption import CaptionStage, VideoJob
 from pipeline.stages.items import Care
 from pipeline.subtitles import load_subtitles, parse_srt
 from prompts.protocols import protocol
-from schemas.captions import CaptionTree
-from schemas.config import Captions
+from schemas.captions import CaptionNode, CaptionTree
+from schemas.config import AS_PUBLISHED, Captions, View
 from schemas.timeline import Segments
-from schemas.video import uniform
 from tests.corpus import read_barcode
 from tests.stages.scripted import Say, ScriptedModel, clip, text_of
 
@@ -34,10 +33,14 @@ Too late.
 
 
 def captioned(
-    folder: Path, say: Say, name: str = "longvideo_r1", subtitles: str | None = None
+    folder: Path,
+    say: Say,
+    name: str = "longvideo_r1",
+    subtitles: str | None = None,
+    view: View = AS_PUBLISHED,
 ) -> tuple[CaptionTree, ScriptedModel]:
     model = ScriptedModel(say)
-    stage = CaptionStage(protocol(name), model, Captions(), subtitles, "fingerprint")
+    stage = CaptionStage(protocol(name), model, Captions(), subtitles, "fingerprint", view)
     (tree,) = asyncio.run(stage.run([VideoJob("clip.mp4", clip(folder))], Care()))
     return tree, model
 
@@ -45,6 +48,10 @@ def captioned(
 def shown(messages: Sequence[ChatMessage]) -> list[int]:
     """Indices of the frames in a request, read from their pixels."""
     return [read_barcode(part) for message in messages for part in message.parts if isinstance(part, bytes)]
+
+
+def node_frames(node: CaptionNode) -> range:
+    return range(node.first_frame, node.last_frame + 1)
 
 
 def test_every_segment_of_the_tree_is_captioned_from_its_own_frames(tmp_path: Path) -> None:
@@ -145,7 +152,16 @@ def test_srt_is_read_with_markup_removed_and_odd_files_do_not_break_it(tmp_path:
     assert load_subtitles(str(tmp_path), "other.mp4") == []
 
 
-def test_uniform_indices_include_both_ends_and_never_repeat() -> None:
-    assert uniform(range(10, 20), 3) == (10, 14, 19)
-    assert uniform(range(5), 8) == (0, 1, 2, 3, 4)
-    assert uniform(range(9), 1) == (4,)
+def test_a_view_narrows_what_the_captioner_sees_and_what_stands_before_the_first_turn(tmp_path: Path) -> None:
+    view = View(caption_frames=3, caption_side=100, overview_frames=4, overview_side=64)
+    tree, _ = captioned(tmp_path, lambda messages, sample: f"<caption>{len(shown(messages))}</caption>", view=view)
+    assert all(len(node.shown_indices) == min(3, len(node_frames(node))) for node in tree.nodes)
+    assert all(int(node.caption) == len(node.shown_indices) for node in tree.nodes)
+    assert all(max(node.width, node.height) == 100 for node in tree.nodes)
+    assert [(n.shown_indices[0], n.shown_indices[-1]) for n in tree.nodes] == [
+        (n.first_frame, n.last_frame) for n in tree.nodes
+    ]
+    frames_tree, _ = captioned(tmp_path, lambda messages, sample: "never", "videozoomer", view=view)
+    frames = [picture.frame for picture in frames_tree.overview]
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 4, 6, 10], abs=0.06)
+    assert {max(frame.width, frame.height) for frame in frames} == {64}

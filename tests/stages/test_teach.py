@@ -11,7 +11,7 @@ from pipeline.stages.rollout import Teaching
 from pipeline.stages.teach import TeachStage
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
-from schemas.config import Captions, Rollout
+from schemas.config import AS_PUBLISHED, Captions, Rollout, View
 from schemas.question import Question
 from schemas.trajectory import Trajectory
 from tests.corpus import read_barcode
@@ -22,9 +22,9 @@ OUTSIDE = '<think>Later.</think><video_zoom> {"segment": [40, 60], "fps": 1} </v
 ANSWER = "<think>It is green.</think><answer>B</answer>"
 
 
-def tree_of(folder: Path, name: str) -> CaptionTree:
+def tree_of(folder: Path, name: str, view: View = AS_PUBLISHED) -> CaptionTree:
     captioner = ScriptedModel(lambda messages, sample: "<caption>A sign.</caption>")
-    stage = CaptionStage(protocol(name), captioner, Captions(), None, "")
+    stage = CaptionStage(protocol(name), captioner, Captions(), None, "", view)
     (tree,) = asyncio.run(stage.run([VideoJob("clip.mp4", clip(folder))], Care()))
     return tree
 
@@ -36,8 +36,9 @@ def taught(
     rollout: Rollout | None = None,
     asked: Question | None = None,
     answerer: ScriptedModel | None = None,
+    view: View = AS_PUBLISHED,
 ) -> Trajectory:
-    teaching = Teaching(protocol(name), teacher, answerer, rollout or Rollout())
+    teaching = Teaching(protocol(name), teacher, answerer, rollout or Rollout(), view)
     (trajectory,) = asyncio.run(TeachStage(teaching, 4).run([planned(asked or question())], {"clip.mp4": tree}, Care()))
     return trajectory
 
@@ -124,6 +125,21 @@ def test_captions_are_walked_and_a_leaf_is_asked(caption_tree: CaptionTree) -> N
     assert (answer.kind, answer.text) == ("qa", "green") and answer.frames and answer.call_key
     assert "<information>green</information>" in text_of(teacher.asked[2])
     assert sum(isinstance(part, bytes) for part in answerer.asked[0][-1].parts) == len(answer.frames)
+
+
+def test_a_view_narrows_zooms_and_clips_that_are_asked_about(
+    frames_tree: CaptionTree, caption_tree: CaptionTree
+) -> None:
+    view = View(zoom_frames=2, zoom_side=96)
+    teacher = ScriptedModel(in_turn(ZOOM, ANSWER))
+    (zoomed,) = taught(frames_tree, teacher, view=view).turns[0].observations
+    assert [frame.time_s for frame in zoomed.frames] == pytest.approx([4, 6], abs=0.1)
+    assert {max(frame.width, frame.height) for frame in zoomed.frames} == {96}
+    assert len([part for part in teacher.asked[1][-1].parts if isinstance(part, bytes)]) == 2
+    asks = ScriptedModel(in_turn('<think>Leaf.</think><tool>video_qa((2,3,1), "Which?")</tool>', ANSWER))
+    answerer = ScriptedModel(lambda m, s: "<answer>green</answer>")
+    (answer,) = taught(caption_tree, asks, "longvideo_r1", answerer=answerer, view=view).turns[0].observations
+    assert len(answer.frames) == 2 and {max(frame.width, frame.height) for frame in answer.frames} == {96}
 
 
 def test_the_ladder_of_hints_is_climbed_recorded_and_leaves_no_trace_in_the_turns(caption_tree: CaptionTree) -> None:

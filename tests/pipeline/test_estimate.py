@@ -1,0 +1,53 @@
+"""The price before a run: what is shown less is counted less."""
+
+import pytest
+
+from pipeline.estimate import estimate
+from prompts.protocols import protocol
+from schemas.config import RunConfig
+from schemas.video import Video
+
+VIDEO = Video(
+    video_id="v.mp4",
+    uri="v.mp4",
+    content_hash="0" * 64,
+    duration_s=128.0,
+    fps=25.0,
+    n_frames=3200,
+    width=640,
+    height=360,
+    codec="h264",
+    pixel_format="yuv420p",
+    container="mp4",
+    rotation=0,
+)
+
+
+def tokens(name: str, **view: int) -> dict[str, tuple[int, int]]:
+    """(calls, prompt tokens) by role for three attempts of two turns at one video."""
+    job = {
+        "protocol": name,
+        "source": {"path": "q", "videos": "v"},
+        "teacher": {"model": "m", "base_url": "http://h/v1"},
+        "captioner": {"path": "c"},
+        "view": view,
+    }
+    roles = estimate(RunConfig.model_validate(job), protocol(name), [(VIDEO, 3)], 2)
+    return {role.role: (role.calls, role.prompt_tokens) for role in roles}
+
+
+def test_pictures_are_counted_at_the_size_they_are_shown() -> None:
+    picture = 422 * 236 // 784 + 1 + 8  # 64 of them before the first turn, 12 after a zoom
+    first, zoom = 400 + 64 * picture, 200 + 12 * picture
+    assert tokens("videozoomer") == {"teacher": (6, 3 * (2 * first + zoom))}
+    assert tokens("videozoomer", overview_frames=10) == {"teacher": (6, 3 * (2 * (400 + 10 * picture) + zoom))}
+    small = 64 * 36 // 784 + 1 + 8
+    assert tokens("videozoomer", zoom_side=64, zoom_frames=2) == {"teacher": (6, 3 * (2 * first + 200 + 2 * small))}
+
+
+@pytest.mark.parametrize("view", [{"caption_frames": 4}, {"caption_side": 80}])
+def test_captions_from_fewer_or_smaller_frames_cost_less(view: dict[str, int]) -> None:
+    full, narrowed = tokens("longvideo_r1"), tokens("longvideo_r1", **view)
+    assert full["captioner"][0] == narrowed["captioner"][0] == 84
+    assert narrowed["captioner"][1] < full["captioner"][1] / 2
+    assert narrowed["teacher"] == full["teacher"]
