@@ -44,9 +44,7 @@ def test_what_was_just_seen_may_be_spoken_of_before_looking_elsewhere() -> None:
 def test_a_segment_above_or_below_the_one_that_is_called_agrees() -> None:
     call = Action(call_id="0.0", kind="caption", segment=(2, 3), start_s=20.0, end_s=24.0)
     below = Action(call_id="1.0", kind="caption", segment=(2, 3, 1), start_s=20.0, end_s=21.0)
-    down = trajectory(
-        turn("I open (2,3).", call, kind="caption"), turn("(2,3) holds it.", below, kind="caption"), ANSWER
-    )
+    turns = [turn("I open (2,3).", call, kind="caption"), turn("(2,3) holds it.", below, kind="caption")]
     assert consistent(trajectory(*turns, ANSWER)) is True
 
 
