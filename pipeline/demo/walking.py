@@ -95,21 +95,42 @@ class Walker:
         return best, beliefs[best]
 
     def _belief(self, leaf: SegmentPath, target: Target) -> float:
-        """The sum of what the captions above a leaf say: each that speaks of the target counts more the lower it is,
-        and less the farther the leaf is from where in the segment the caption puts it."""
+        """How much speaks for a leaf: the captions above it, those of its neighbours, and a hint.
+
+        A caption that speaks of the target counts more the lower it is, and less the farther the leaf is from where in
+        the segment the caption puts the target. The caption of the leaf itself decides.
+        """
         belief = 10.0 * any(leaf[: len(path)] == path for path in self.walk.hinted or ())
+        if not target.mention:
+            return belief
         for level in range(1, LEVELS + 1):
-            caption = self._caption(leaf[:level])
-            if caption is None or not target.mention:
-                continue
-            shares = _shares(caption, target)
-            if not shares:
-                belief -= 1.0
+            shares = self._shares(leaf[:level], target)
+            if shares is None:
                 continue
             start, end = self.walk.segments.span(leaf[:level])
-            middle = sum(self.walk.segments.span(leaf)) / 2
-            belief += level - min(abs(middle - start - share * (end - start)) / (end - start) for share in shares)
-        return belief
+            place = (sum(self.walk.segments.span(leaf)) / 2 - start) / (end - start)
+            against = -4.0 if level == LEVELS else -1.0
+            belief += level - min(abs(place - share) for share in shares) if shares else against
+        return belief + self._neighbours(leaf, target)
+
+    def _neighbours(self, leaf: SegmentPath, target: Target) -> float:
+        """1.5 where a leaf beside this one ends, or begins, with the target."""
+        segments = self.walk.segments
+        number = segments.flat(leaf)
+        before = self._shares(segments.path(LEVELS, number - 1), target) if number > 0 else None
+        after = self._shares(segments.path(LEVELS, number + 1), target) if number + 1 < segments.width**LEVELS else None
+        return 1.5 * (any(share >= 0.5 for share in before or ()) or any(share <= 0.5 for share in after or ()))
+
+    def _shares(self, path: SegmentPath, target: Target) -> list[float] | None:
+        """Where in a segment its caption speaks of a target, 0..1: sentences stand in order of time, each as long.
+
+        Empty where it does not; None where the caption was not read yet.
+        """
+        caption = self._caption(path)
+        if caption is None:
+            return None
+        told = _SENTENCE.findall(caption)
+        return [(i + 0.5) / len(told) for i, text in enumerate(told) if target.mentioned(text) == 2]
 
     def _caption(self, path: SegmentPath) -> str | None:
         """A segment's caption, None where it was not read yet."""
@@ -123,28 +144,24 @@ class Walker:
         for level in range(2, LEVELS + 1):
             path = leaf[:level]
             if self._caption(path) is None:
-                return _call(f"{told}{self._why(path, target)} I read the caption of {_ids(path)}.", path, "")
+                return _call(f"{told}I read the caption of {_ids(path)}{self._why(path, target)}.", path, "")
         return _call(f"{told}I ask what the clip of {_ids(leaf)} shows of {target.name}.", leaf, target.query)
 
     def _why(self, path: SegmentPath, target: Target) -> str:
+        above = _ids(path[:-1]) if len(path) > 2 else f"segment {path[0]}"
         if not target.mention:
-            return (
-                "The captions say nothing about it, and any part of the video should do." if not self.walk.calls else ""
-            )
-        if _shares(self._caption(path[:-1]) or "", target):
-            return (
-                f"I look for {target.name}, which belongs to what the caption of segment {_plain_ids(path[:-1])} tells."
-            )
-        return f"I still look for {target.name}."
+            return f", as any clip should show {target.name}"
+        speaks = self._shares(path[:-1], target)
+        return f", as that of {above} speaks of {target.name}" if speaks else f" to look for {target.name}"
 
     def _told(self) -> str:
-        """What the last call's answer says, as a sentence and a space; "" where it was a caption or told nothing."""
+        """What the last call's answer says, as a sentence and a space; "" after a caption."""
         last = self.walk.calls[-1] if self.walk.calls else None
-        if last is None or not last.query or last.text is None:
+        target = next((t for t in self.walk.asked.targets if last and t.query == last.query), None)
+        if last is None or target is None:
             return ""
-        target = next((t for t in self.walk.asked.targets if t.query == last.query), None)
-        reading = target.reading(last.text) if target else None
-        return f"{target.statement(reading)} " if target and reading else ""
+        reading = target.reading(last.text or "")
+        return f"{target.statement(reading)} " if reading else f"I still look for {target.name}. "
 
     def _glance(self) -> Step:
         """A look at just any part of the video."""
@@ -186,15 +203,5 @@ def _call(think: str, segment: SegmentPath, query: str) -> Step:
     return Step(think, (Action(call_id="", kind="caption", segment=segment),))
 
 
-def _shares(caption: str, target: Target) -> list[float]:
-    """Where in its segment a caption speaks of a target, 0..1: sentences stand in order of time, each as long."""
-    sentences = _SENTENCE.findall(caption)
-    return [(i + 0.5) / len(sentences) for i, text in enumerate(sentences) if target.mentioned(text) == 2]
-
-
 def _ids(path: SegmentPath) -> str:
     return f"({','.join(map(str, path))})"
-
-
-def _plain_ids(path: SegmentPath) -> str:
-    return ".".join(map(str, path))

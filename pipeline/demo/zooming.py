@@ -106,9 +106,8 @@ class Viewer:
         known = " ".join(f.target.statement(f.reading) for f in found if f.reading)
         for place, span in [*((None, side) for side in one.beyond), *self._spans(places, target, rng)]:
             left = self._unseen(span)
-            if left is None:
-                continue
-            return self._zoom(f"{known} {self._why(one, place)}".strip(), left, target.flashes)
+            if left is not None:
+                return self._zoom(f"{known} {self._why(one, place)}", left, target.flashes)
         return None
 
     async def _places(self, target: Target, rng: Random) -> list[Place]:
@@ -129,12 +128,12 @@ class Viewer:
     def _spans(self, places: Sequence[Place], target: Target, rng: Random) -> Iterator[tuple[Place, Interval]]:
         """Each place's middle; then, where the place itself is likely, what lies beside that."""
         for place in places:
-            length = rng.uniform(*(COUNTING_S if target.flashes else READING_S))
+            length = min(rng.uniform(*(COUNTING_S if target.flashes else READING_S)), self.viewing.end_s)
             middle = sum(place.span) / 2 + rng.uniform(-0.4, 0.4)
-            start, end = middle - length / 2, middle + length / 2
-            yield place, (start, end)
+            start = min(max(0.0, middle - length / 2), self.viewing.end_s - length)
+            yield place, (start, start + length)
             if place.likeness == 2:
-                yield place, (end, end + length)
+                yield place, (start + length, start + 2 * length)
                 yield place, (start - length, start)
 
     def _unseen(self, span: Interval) -> Interval | None:
@@ -154,25 +153,28 @@ class Viewer:
         rng = self.temper.rng("glance")
         length = min(rng.uniform(*READING_S), self.viewing.end_s)
         start = rng.uniform(0.0, self.viewing.end_s - length)
-        return self._zoom(reason, (round(start, 1), round(start + length, 1)), False)
+        return self._zoom(
+            f"{reason} To make sure, I look closer at", (round(start, 1), round(start + length, 1)), False
+        )
 
-    def _zoom(self, reason: str, span: Interval, counting: bool) -> Step:
+    def _zoom(self, thought: str, span: Interval, counting: bool) -> Step:
         """As many frames as the small model reads at once, no more than two a second unless a lamp is to be counted."""
         fps = FRAMES / (span[1] - span[0]) + 0.01
         fps = round(fps if counting else min(2.0, fps), 2)
-        closely = " frame by frame" if counting else ""
-        think = f"{reason} I look{closely} at {span[0]:.1f} s to {span[1]:.1f} s to make sure."
+        think = f"{thought.strip()} {span[0]:.1f} s to {span[1]:.1f} s."
         return Step(think, (Action(call_id="", kind="zoom", start_s=span[0], end_s=span[1], fps=fps),))
 
     def _why(self, one: Found, place: Place | None) -> str:
+        """Why a span is looked at; the span itself comes next."""
         name = one.target.name
         if place is None:
-            return f"I want to know whether {name} goes on flashing."
-        if not self.viewing.clips and place.likeness == 2:
-            return f"The question is about {name}. The overview shows it once: {place.sentence}"
-        if place.likeness == 2:
-            return f"I still have to find out about {name}."
-        return f"I still have to find {name}, which I cannot make out in the overview."
+            return f"I want to know whether {name} flashes before or after that, at"
+        if place.likeness < 2:
+            return f"I look for {name} at"
+        if self.viewing.clips:
+            return f"I still need {name}, and look closer at"
+        too = "few frames to count" if one.target.flashes else "small to read"
+        return f"The overview shows {name}: {place.sentence} It is too {too}, so I look closer at"
 
     async def _answer(self, found: Sequence[Found]) -> Step:
         asked = self.viewing.asked
