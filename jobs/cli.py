@@ -19,6 +19,24 @@ app = typer.Typer(
 JobFile = Annotated[Path, typer.Argument(help="The job's YAML file (`zoomtrail init` prints one).")]
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or its URL.")]
 
+DEMO_PROTOCOLS = ["videozoomer", "longvideo_r1"]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for films, jobs and runs.")] = Path("demo"),
+    protocol: Annotated[
+        list[str], typer.Option(help="How the model zooms; may be given several times.")
+    ] = DEMO_PROTOCOLS,
+    films: Annotated[int, typer.Option(min=1, help="Films to render, of two minutes each.")] = 3,
+    attempts: Annotated[int, typer.Option(min=1, help="Trajectories per question.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first film's; the others' follow.")] = 7,
+) -> None:
+    """Show the whole pipeline at work on rendered films, with a small embedded model: no key, no GPU, no network."""
+    from jobs.demo import demo
+
+    demo(out, protocol, films, attempts, seed)
+
 
 @app.command()
 def generate(

@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,43 +13,78 @@ from rich.console import Console
 
 from jobs.job_file import load_job
 from jobs.progress import RunProgress
+from pipeline.models.build import demo_folder
 from pipeline.plan import Plan, Planned
 from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
 from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
-from schemas.config import STAGES, Local, RunConfig, fingerprint, stage_settings
+from schemas.config import STAGES, Demo, Local, RunConfig, Workers, fingerprint, stage_settings
 from schemas.errors import Fatal, UserError
 
 console = Console(stderr=True, highlight=False)
 
 
+@dataclass(frozen=True)
+class Run:
+    """A planned run. config: with absolute paths; shards: every planned attempt, by shard."""
+
+    config: RunConfig
+    url: str
+    fingerprints: dict[str, str]
+    shards: dict[int, list[Planned]]
+
+    @property
+    def attempts(self) -> int:
+        return sum(map(len, self.shards.values()))
+
+    def finished(self) -> bool:
+        """Whether every shard has passed every stage."""
+        store = RunStore(self.url)
+        return all(self.shards.keys() <= store.finished(stage) for stage in STAGES)
+
+
 def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, address: str) -> None:
     """Carries out what is missing of a run. Raises UserError for the user's mistakes, Fatal where it cannot go on."""
-    written = load_job(job)
-    config = written.relative_to(job.resolve().parent)
-    settings = stage_settings(written, checked_protocol(config).version)
-    url = _absolute(out or str(job.resolve().parent / "runs" / job.stem))
     if dry_run:
         from jobs.estimate import print_estimate
 
-        print_estimate(config, limit)
+        print_estimate(_checked(job)[1], limit)
         return
+    run = plan_run(job, out, limit)
+    summary = f"{run.attempts} attempts in {len(run.shards)} shards of {run.url}"
+    if run.finished():
+        print(f"nothing to do: all {summary} are finished")
+        return
+    with ray_session(run.config.workers, address):
+        carry_out(run)
+    print(f"done: {summary}; see `zoomtrail stats {run.url}`")
+
+
+def plan_run(job: Path, out: str | None = None, limit: int | None = None) -> Run:
+    """Begins the run of a job file, or opens it again with what its source has gained. Calls nothing, needs no Ray.
+
+    out: default runs/NAME beside the job file. Raises UserError.
+    """
+    written, config = _checked(job)
+    settings = stage_settings(written, protocol(config.protocol).version)
+    url = _absolute(out or str(job.resolve().parent / "runs" / job.stem))
     if config.captions.reuse_from:
         from pipeline.stages.reuse import require_same_captions
 
         require_same_captions(config.captions.reuse_from, settings["caption"])
     store = RunStore(url)
     store.open_for(written, settings)
-    shards = _planned(store, config, limit)
-    missing = {stage: len(shards.keys() - store.finished(stage)) for stage in STAGES}
-    attempts = sum(map(len, shards.values()))
-    if not any(missing.values()):
-        print(f"nothing to do: all {attempts} attempts in {len(shards)} shards of {url} are finished")
-        return
     fingerprints = {stage: fingerprint(settings[stage]) for stage in STAGES}
-    _drive(config, url, fingerprints, shards, address)
-    print(f"done: {attempts} attempts in {len(shards)} shards of {url}; see `zoomtrail stats {url}`")
+    return Run(config, url, fingerprints, _planned(store, config, limit))
+
+
+def _checked(job: Path) -> tuple[RunConfig, RunConfig]:
+    """The configuration of a job file as written, and with absolute paths. Raises UserError where it cannot be run."""
+    written = load_job(job)
+    config = written.relative_to(job.resolve().parent)
+    checked_protocol(config)
+    return written, config
 
 
 def _absolute(url: str) -> str:
@@ -68,6 +106,8 @@ def checked_protocol(config: RunConfig) -> ZoomProtocol:
         model = getattr(config, role)
         if isinstance(model, Local) and model.path[0] in "./" and not Path(model.path).exists():
             raise UserError(f"{role}.path: there is no model folder {model.path}")
+        if isinstance(model, Demo):
+            demo_folder()
     return zoom
 
 
@@ -87,30 +127,34 @@ def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int,
     return plan.shards()
 
 
-def _drive(
-    config: RunConfig, url: str, fingerprints: dict[str, str], shards: dict[int, list[Planned]], address: str
-) -> None:
-    import ray
-
+def carry_out(run: Run) -> None:
+    """Makes what is missing of a run, inside a `ray_session`. Raises Fatal where it cannot go on."""
     from pipeline.cluster import Cluster
 
-    _start_ray(config, address)
+    with RunProgress(console) as progress:
+        cluster = Cluster(run.config, run.url, run.fingerprints, run.shards)
+        asyncio.run(cluster.run(progress.show))
+
+
+@contextmanager
+def ray_session(workers: Workers, address: str) -> Iterator[None]:
+    """Ray, with room for the pools of one run at a time. Raises UserError or Fatal; Fatal, too, for a Ctrl-C inside."""
+    import ray
+
+    _start_ray(workers, address)
     try:
-        with RunProgress(console) as progress:
-            cluster = Cluster(config, url, fingerprints, shards)
-            asyncio.run(cluster.run(progress.show))
+        yield
     except KeyboardInterrupt:
         raise Fatal("stopped; the same command goes on from here") from None
     finally:
         ray.shutdown()
 
 
-def _start_ray(config: RunConfig, address: str) -> None:
+def _start_ray(workers: Workers, address: str) -> None:
     """Connects to a cluster, or starts one of this machine that has room for every pool. Raises UserError or Fatal."""
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    workers = config.workers
     wanted = (workers.caption + workers.teach + workers.replay) * workers.cpus
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.demo.drawing import draw
 from pipeline.demo.world import FPS, HEIGHT, WIDTH, Film
+from schemas.errors import Fatal
 
 KEYFRAMES_S = 2
 """Seconds between keyframes at most; a new scene gets its own."""
@@ -24,7 +25,7 @@ def write_film(film: Film, path: Path) -> None:
     """Encodes a film as 640x360 H.264 in MP4, 10 frames a second, under its final name only when it is complete.
 
     One thread, so that a seed gives the same bytes again with the same encoder. Raises OSError where the file cannot
-    be written, ValueError where this build of FFmpeg has no libx264.
+    be written, Fatal where PyAV has no libx264.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -40,7 +41,10 @@ def _encode(film: Film, path: Path) -> None:
     from av.video.frame import VideoFrame
 
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS, options=_X264)
+        try:
+            stream = container.add_stream("libx264", rate=FPS, options=_X264)
+        except ValueError as error:
+            raise Fatal("this build of PyAV has no libx264: `pip install --force-reinstall av` brings it") from error
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = Fraction(1, FPS)
         for number in range(round(film.duration_s * FPS)):

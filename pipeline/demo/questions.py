@@ -14,6 +14,9 @@ from schemas.timeline import Interval
 KINDS = ("sign", "pair", "flash", "overview", "blind", "open")
 """What a question needs: one zoom, two zooms, a high frame rate, a look at any frame, no video, one zoom and words."""
 
+NEED_A_ZOOM = ("sign", "pair", "flash")
+"""Kinds with choices whose answer no overview shows."""
+
 N_CHOICES = 4
 
 

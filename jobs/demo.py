@@ -1,0 +1,144 @@
+"""`zoomtrail demo`: the whole pipeline on rendered films, with a small embedded model."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pipeline.demo.world import FIRST_TRAINING_SEED
+from prompts.protocols import protocol
+from schemas.errors import Fatal, UserError
+
+console = Console(highlight=False)
+progress_console = Console(stderr=True, highlight=False)
+
+_CAPTIONER = """
+# The model that captions the clips of a film and answers `video_qa`.
+captioner:
+  backend: demo
+"""
+
+_JOB = Template("""\
+# An ordinary Zoomtrail job, written by `zoomtrail demo`: `zoomtrail generate` carries it out or goes on with it.
+# `zoomtrail init --protocol $protocol` prints the form for models of your own.
+
+protocol: $protocol
+attempts: $attempts
+
+source:
+  path: questions.jsonl        # {qid, video, question, choices, answer, clue_intervals, ...}, one a line
+  videos: videos
+$captioner
+# The model that thinks and zooms. The demo's finds its way by what it is shown, and never sees the reference answers.
+teacher:
+  backend: demo
+
+# The model that checks the evidence on the real frames.
+verifier:
+  backend: demo
+
+# How much of a film is shown: signs cannot be read in the small frames of the overview, only in a zoom.
+view:
+  overview_frames: 24
+  overview_side: 80
+  zoom_frames: 16
+  zoom_side: 448
+  caption_frames: 12
+  caption_side: 80
+
+captions:
+  min_width: 3                 # children per segment: few, as the films are short
+
+workers:
+  videos_per_shard: 1
+""")
+
+
+def demo(out: Path, protocols: Sequence[str], films: int, attempts: int, seed: int) -> None:
+    """Renders films, asks about them, runs a job for each protocol, cuts it, and says what came of it.
+
+    Carries out what is missing of it, as `generate` does. Raises UserError for the user's mistakes, Fatal where it
+    cannot go on.
+    """
+    began = time.monotonic()
+    names = [_known(name) for name in dict.fromkeys(protocols)]
+    if seed + films > FIRST_TRAINING_SEED:
+        raise UserError(f"--seed {seed}: films from seed {FIRST_TRAINING_SEED} on are what the model was trained with")
+    seeds = range(seed, seed + films)
+    try:
+        _begin(out, names, seeds, attempts)
+        _run(out, names, seeds)
+    except KeyboardInterrupt:
+        raise Fatal("stopped; the same command goes on from here") from None
+    from jobs.demo_report import report
+
+    report(console, {name: job_path(out, name) for name in names}, {name: run_path(out, name) for name in names})
+    console.print(f"\nDone in {time.monotonic() - began:.0f} s.")
+
+
+def _known(name: str) -> str:
+    try:
+        return protocol(name).name
+    except KeyError as error:
+        raise UserError(f"--protocol: {error.args[0]}") from error
+
+
+def job_path(out: Path, name: str) -> Path:
+    """The job file of a protocol."""
+    return out / f"{name}.yaml"
+
+
+def run_path(out: Path, name: str) -> Path:
+    """The run directory of a protocol: where `zoomtrail generate` puts it by itself."""
+    return out / "runs" / name
+
+
+def _begin(out: Path, names: Sequence[str], seeds: Sequence[int], attempts: int) -> None:
+    """Writes questions and jobs. Raises UserError where those of another demo are there."""
+    from pipeline.demo.corpus import as_jsonl, corpus_questions
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_once(out / "questions.jsonl", as_jsonl(corpus_questions(seeds)))
+        for name in names:
+            captioner = _CAPTIONER if protocol(name).uses_captions else ""
+            _write_once(job_path(out, name), _JOB.substitute(protocol=name, attempts=attempts, captioner=captioner))
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+
+
+def _write_once(path: Path, text: str) -> None:
+    if not path.exists():
+        path.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
+        raise UserError(
+            f"{path} is there and differs from what this demo writes: choose another --out; "
+            "an edited job is carried out by `zoomtrail generate`"
+        )
+
+
+def _run(out: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
+    from jobs.generate import carry_out, plan_run, ray_session
+
+    runs = [plan_run(job_path(out, name)) for name in names]
+    unfinished = [run for run in runs if not run.finished()]
+    if not unfinished:
+        console.print(f"Nothing to do: all {sum(run.attempts for run in runs)} attempts in {out} are finished.")
+        return
+    _render(out, seeds)
+    with ray_session(unfinished[0].config.workers, "local"):
+        for run in unfinished:
+            console.print(f"\n[bold]{run.config.protocol}[/]: {run.attempts} attempts at the questions")
+            carry_out(run)
+
+
+def _render(out: Path, seeds: Sequence[int]) -> None:
+    from pipeline.demo.corpus import write_films
+
+    columns = (TextColumn("rendering films"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=progress_console, transient=True) as progress:
+        task = progress.add_task("films")
+        write_films(out / "videos", seeds, lambda done, total: progress.update(task, completed=done, total=total))

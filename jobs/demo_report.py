@@ -1,0 +1,116 @@
+"""What `zoomtrail demo` says at its end: what was kept and why the rest was not, what the verifier saw, what to try."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.presets import DEFAULT, preset
+from jobs.stats import printable
+from pipeline.demo.questions import NEED_A_ZOOM
+from pipeline.shards.cut import Cut, Order, cut
+from pipeline.shards.funnel import LEVELS, Funnel
+from pipeline.shards.table import Rows
+from pipeline.store import RunStore
+
+ROWS_PER_FILE = 10_000
+
+_QUARTILES = """
+SELECT count(*) AS n, quantile_cont(p_gold_overview, [0.25, 0.5, 0.75]) AS overview,
+    quantile_cont(p_gold_evidence, [0.25, 0.5, 0.75]) AS evidence
+FROM rows WHERE p_gold_evidence IS NOT NULL AND split_part(question_id, '-', 3) IN ({kinds})
+"""
+
+
+def report(console: Console, jobs: Mapping[str, Path], runs: Mapping[str, Path]) -> None:
+    """Cuts each protocol's run for SFT and for RL, and prints what it holds. jobs, runs: job file and run directory.
+
+    Raises UserError and Fatal as `cut` does.
+    """
+    rows = {name: Rows(RunStore(str(run))) for name, run in runs.items()}
+    cuts = {name: (_cut(found, "sft"), _cut(found, "rl")) for name, found in rows.items()}
+    funnels = {name: sft.funnel for name, (sft, _) in cuts.items()}
+    _print(console, "What became of the attempts", _funnel(funnels))
+    for name, found in funnels.items():
+        for loss in found.losses:
+            if loss.example:
+                console.print(Text(printable(f"{name}: {loss.reason}: {loss.example}"), "dim"), soft_wrap=True)
+    _print(console, "How probable the verifier finds the right answer where a zoom is needed", _probabilities(rows))
+    _print(console, "What a trainer reads", _training_rows(runs, cuts))
+    name = next(iter(runs))
+    _print(console, "What to try next", _next_steps(jobs[name], runs[name]))
+
+
+def _cut(rows: Rows, kind: Literal["sft", "rl"]) -> Cut:
+    return cut(rows, Order(kind, kind, preset(DEFAULT), ROWS_PER_FILE))
+
+
+def _print(console: Console, title: str, table: Table) -> None:
+    console.print(f"\n[bold]{title}[/]")
+    console.print(table)
+
+
+def _table(*headings: str, numbers: int = 0) -> Table:
+    """numbers: how many of the last columns hold numbers."""
+    table = Table(box=None, pad_edge=False, show_header=any(headings), header_style="dim", padding=(0, 3, 0, 0))
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place >= len(headings) - numbers else "left", no_wrap=True)
+    return table
+
+
+def _funnel(funnels: Mapping[str, Funnel]) -> Table:
+    """A column for each protocol; under each level the attempts that were lost on the way to it, by reason."""
+    table = _table("", *funnels, numbers=len(funnels))
+    table.add_row("planned", *(str(found.planned) for found in funnels.values()))
+    for level in LEVELS:
+        lost = {n: {loss.reason: loss.rows for loss in f.losses if loss.level == level} for n, f in funnels.items()}
+        totals = sum((Counter(by_reason) for by_reason in lost.values()), Counter[str]())
+        for reason, _ in totals.most_common():
+            counts = (f"-{by_reason[reason]}" if reason in by_reason else "" for by_reason in lost.values())
+            table.add_row(f"  {printable(reason)}", *counts, style="yellow")
+        style = "bold green" if level == LEVELS[-1] else ""
+        table.add_row(level, *(str(found.reached[level]) for found in funnels.values()), style=style)
+    return table
+
+
+def _probabilities(rows: Mapping[str, Rows]) -> Table:
+    table = _table("", "attempts", "by the overview (quartiles)", "with the zooms (quartiles)", numbers=3)
+    kinds = ", ".join(f"'{kind}'" for kind in NEED_A_ZOOM)
+    for name, found in rows.items():
+        (measured,) = found.query(_QUARTILES.format(kinds=kinds))
+        table.add_row(name, str(measured["n"]), _spread(measured["overview"]), _spread(measured["evidence"]))
+    return table
+
+
+def _spread(quartiles: list[float] | None) -> str:
+    """The median, with the quartiles around it."""
+    if quartiles is None:
+        return "not measured"
+    low, median, high = quartiles
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _training_rows(runs: Mapping[str, Path], cuts: Mapping[str, tuple[Cut, Cut]]) -> Table:
+    table = _table("rows", "for", "files")
+    for name, made in cuts.items():
+        for kind, one in zip(("SFT", "RL"), made, strict=True):
+            files = runs[name] / "cuts" / kind.lower() / "*.parquet"
+            table.add_row(str(one.rows), f"{kind} with {name}", str(files))
+    return table
+
+
+def _next_steps(job: Path, run: Path) -> Table:
+    table = _table("", "")
+    steps = {
+        f"zoomtrail stats {run}": "all figures of the run",
+        f'zoomtrail cut {run} strict --where "answer_correct AND grounding_recall > 0.9"': "rows of your own choice",
+        f"zoomtrail generate {job} --dry-run": "what a run would call and cost; the job file is yours to read",
+        "zoomtrail init > job.yaml": "a job for videos, questions and models of your own",
+    }
+    for command, meaning in steps.items():
+        table.add_row(f"  {command}", Text(meaning, "dim"))
+    return table
