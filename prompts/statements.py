@@ -11,6 +11,7 @@ _SENTENCE_END = re.compile(
     r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bvs\.)(?<!\bMr\.)(?<!\bDr\.)(?<!\bMrs\.)(?:(?<=[.!?])|(?<=[.!?][\"'”’)*]))\s+"
     r"(?=[\"'“‘(*]*[A-Z0-9])|\s*\n\s*"
 )
+_SPACES = re.compile(r"[^\S\n]+")
 _BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+)+")
 
 _FRAMES = r"(?:frames?|clips?|zooms?|views?|images?|pictures?|footage|close-?ups?|looks?|inspections?|videos?)"
@@ -73,7 +74,7 @@ _FEWEST_WORDS = 3
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text, each line and list item apart, without outer whitespace and bullets."""
-    parts = (_BULLET.sub("", part.strip()) for part in _SENTENCE_END.split(text))
+    parts = (_BULLET.sub("", part.strip()) for part in _SENTENCE_END.split(_SPACES.sub(" ", text)))
     return [part for part in parts if part]
 
 

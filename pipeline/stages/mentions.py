@@ -19,7 +19,7 @@ _BARE_SPAN = re.compile(rf"\b(?:from|between)\s+({_NUMBER}){_UNTIL}({_NUMBER})\b
 _MOMENT = re.compile(rf"(?<![\d:])({_CLOCK})|(?<![\d.])({_NUMBER}){_SECONDS}", re.I)
 _PATH = re.compile(r"\(\s*(\d{1,6})\s*,\s*(\d{1,6})\s*(?:,\s*(\d{1,6})\s*)?,?\s*\)")
 _TOP_SEGMENTS = re.compile(
-    r"\b(?:segments?|captions?|(?:high|top)-level)\s*(?:caption|segment)?s?\s*\W{0,3}(\d{1,6})\b", re.I
+    r"\b(?:segments?|captions?|(?:high|top)-level)\s{0,2}(?:caption|segment)?s?\W{0,4}(\d{1,6})\b", re.I
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 _TOP_ORDINAL = re.compile(

@@ -8,13 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
-from pipeline.stages import checks
+from pipeline.stages import checks, claims, leaks
 from pipeline.stages.items import Care, Work, walk
 from pipeline.stages.mentions import consistent, zooms_mentioned
 from pipeline.stages.videos import OpenVideos
-from prompts.judging import AnswerBy, answers_match, choices_of, probe_messages
+from prompts.judging import YES_NO, AnswerBy, answers_match, choices_of, probe_messages
 from prompts.protocol import Setting, ZoomProtocol
 from schemas.captions import CaptionTree, Picture
+from schemas.chat import Message
 from schemas.config import AS_PUBLISHED, View
 from schemas.errors import Failure, Rejected
 from schemas.trajectory import Trajectory
@@ -132,34 +133,46 @@ class ReplayStage:
             "observations_match": not difference,
             "mismatch": difference or None,
             "answer_correct": _answer_correct(trajectory),
+            "hint_leak": leaks.hint_leak(trajectory, self._shown(trajectory)),
+            "gold_leak": leaks.gold_leak(trajectory),
         }
         try:
-            findings |= await self._probabilities(trajectory, decoded, own)
+            findings |= await self._verified(trajectory, decoded, own)
         except Rejected as error:
             findings["error"] = Failure(stage=self.name, kind=error.kind, message=error.message)
         return _unjudged(trajectory, None).model_copy(update=findings)
 
-    async def _probabilities(
+    def _shown(self, trajectory: Trajectory) -> str:
+        """All that the teacher was shown, without hints."""
+        messages = self._protocol.messages(trajectory.dialogue())
+        return "\n".join(message.text for message in messages if message.role != "assistant")
+
+    async def _verified(
         self, trajectory: Trajectory, decoded: Decoded, own: Mapping[str, tuple[Frame, ...]]
     ) -> dict[str, Any]:
+        """What the verifier finds, with its name and the tokens that it read; nothing without one."""
+        if self._scorer is None:
+            return {}
+        async with self._scoring:
+            read = self._scorer.tokens_read
+            found = await self._probabilities(self._scorer, trajectory, decoded, own)
+            found |= await self._claims(self._scorer, trajectory, decoded, own)
+            read = self._scorer.tokens_read - read
+        return found | {"verifier": self._scorer.name, "verifier_tokens": read} if found else {}
+
+    async def _probabilities(
+        self, scorer: Scorer, trajectory: Trajectory, decoded: Decoded, own: Mapping[str, tuple[Frame, ...]]
+    ) -> dict[str, Any]:
         """The verifier's probability of the reference: blind, by the overview, after each zoom, by the zooms alone."""
-        scorer, question, by = self._scorer, trajectory.question, self._answer_by
-        if scorer is None or question.kind != "multiple_choice":
+        question, by = trajectory.question, self._answer_by
+        if question.kind != "multiple_choice":
             return {}
         seen = [own[action.call_id] for action in checks.zooms(trajectory) if action.call_id in own]
         overview = decoded.verifier_overview
         growing = [probe_messages(question, overview, seen[:k], by) for k in range(len(seen) + 1)]
         apart = [probe_messages(question, (), zooms, by) for zooms in ((), seen)]
-        probes = [
-            ChoiceQuestion(with_pixels(messages, decoded.pictures), choices_of(question, by))
-            for messages in [*growing, *apart]
-        ]
-        async with self._scoring:
-            read = scorer.tokens_read
-            scored = await asyncio.to_thread(scorer.choice_probabilities, probes)
-            read = scorer.tokens_read - read
         gold = question.letters.index(question.answer_letter)
-        p = [probabilities[gold] for probabilities in scored]
+        p = await _scored(scorer, [*growing, *apart], choices_of(question, by), gold, decoded.pictures)
         steps = tuple(p[: len(growing)])
         return {
             "p_gold_blind": p[-2],
@@ -169,9 +182,31 @@ class ReplayStage:
             "p_gold_steps": steps,
             "gain_per_step": tuple(b - a for a, b in pairwise(steps)),
             "evidence_gain": steps[-1] - steps[0],
-            "verifier": scorer.name,
-            "verifier_tokens": read,
         }
+
+    async def _claims(
+        self, scorer: Scorer, trajectory: Trajectory, decoded: Decoded, own: Mapping[str, tuple[Frame, ...]]
+    ) -> dict[str, Any]:
+        """How far the frames show what the thoughts say of them."""
+        made = claims.decidable(claims.claims(trajectory), own)
+        if not made:
+            return {}
+
+        async def yes(chats: Sequence[tuple[Message, ...]]) -> list[float]:
+            return await _scored(scorer, chats, YES_NO, YES_NO.index("yes"), decoded.pictures)
+
+        p = await claims.support(made, own, yes)
+        supported = sum(value >= claims.SUPPORTED for value in p)
+        return {"claims_supported": supported / len(p), "claim_min": min(p)}
+
+
+async def _scored(
+    scorer: Scorer, chats: Sequence[tuple[Message, ...]], choices: tuple[str, ...], wanted: int, pictures: Pictures
+) -> list[float]:
+    """The probability of the choice with number `wanted`, for each chat."""
+    probes = [ChoiceQuestion(with_pixels(messages, pictures), choices) for messages in chats]
+    scored = await asyncio.to_thread(scorer.choice_probabilities, probes) if probes else []
+    return [probabilities[wanted] for probabilities in scored]
 
 
 def _answer_correct(trajectory: Trajectory) -> bool | None:
@@ -209,7 +244,7 @@ def _unjudged(trajectory: Trajectory, failure: Failure | None) -> Verdict:
         p_gold_steps=None,
         gain_per_step=None,
         evidence_gain=None,
-        n_claims=0,
+        n_claims=len(claims.claims(trajectory)),
         claims_supported=None,
         claim_min=None,
         grounding_iou=ground.iou if ground else None,

@@ -30,7 +30,7 @@ from prompts.statements import sentences, statements
         ),
         ("This sign says FISH, while the other one reads MOON.", ["This sign says FISH.", "The other one reads MOON."]),
         ("A man and a woman walk along the beach.", ["A man and a woman walk along the beach."]),
-        ("The flag is red, white and blue; it waves.", ["The flag is red, white and blue.", "It waves."]),
+        ("The flag is red, white and blue; it is wet.", ["The flag is red, white and blue.", "It is wet."]),
         ("The red sign says FISH. The red sign says FISH.", ["The red sign says FISH."]),
         ("Mr. Smith holds a 2.5 kg bag.", ["Mr. Smith holds a 2.5 kg bag."]),
         ("A cat appears at the window.", ["A cat appears at the window."]),

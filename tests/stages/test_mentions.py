@@ -99,3 +99,15 @@ def test_a_teacher_that_never_names_places_is_not_held_to_it_but_an_empty_though
     assert zooms_mentioned(trajectory(ANSWER)) is None
     told_later = turn("From 10 s to 20 s the sign says FISH.", ANSWER.actions[0])
     assert zooms_mentioned(trajectory(turn("Let me look closer.", zoom(10, 20)), told_later)) == 0.0
+
+
+def test_odd_texts_are_read_in_time_that_grows_with_their_length() -> None:
+    for text in (
+        "segment" + " " * 20_000,
+        "1" * 20_000,
+        "1 s " * 5_000,
+        "from 1 to " * 2_000,
+        "(1," * 5_000,
+        "1:00 " * 3_000,
+    ):
+        assert consistent(trajectory(turn(text, zoom(10, 20)), ANSWER)) is None

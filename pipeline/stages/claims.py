@@ -1,0 +1,55 @@
+"""What a teacher says it saw, put to a verifier with the frames that it says it of."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from prompts.judging import claim_messages
+from prompts.statements import statements
+from schemas.chat import Message
+from schemas.trajectory import Trajectory
+from schemas.video import Frame
+
+SUPPORTED = 0.5
+"""The probability of `yes` from which a statement counts as shown."""
+
+Yes = Callable[[Sequence[tuple[Message, ...]]], Awaitable[list[float]]]
+"""Gives for each chat the verifier's probability of `yes`."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about what is seen. looks: call ids of the looks that came before it, the latest first."""
+
+    statement: str
+    looks: tuple[str, ...]
+
+
+def claims(trajectory: Trajectory) -> list[Claim]:
+    """The statements of all thoughts that follow a look at the video, each where it was first made."""
+    looks: list[str] = []
+    found: dict[str, Claim] = {}
+    for turn in trajectory.turns:
+        for statement in statements(turn.think) if looks else ():
+            found.setdefault(statement, Claim(statement, tuple(reversed(looks))))
+        looks += [observation.call_id for observation in turn.observations if observation.kind != "error"]
+    return list(found.values())
+
+
+def decidable(made: Sequence[Claim], decoded: Collection[str]) -> list[Claim]:
+    """The claims with those looks alone whose frames could be decoded; those left without any are dropped."""
+    seen = [Claim(claim.statement, tuple(look for look in claim.looks if look in decoded)) for claim in made]
+    return [claim for claim in seen if claim.looks]
+
+
+async def support(made: Sequence[Claim], frames: Mapping[str, Sequence[Frame]], yes: Yes) -> list[float]:
+    """For each claim the probability, in 0..1, that its latest look shows it.
+
+    Where that is below `SUPPORTED`, the highest over all looks before it: a thought may come back to what it saw
+    earlier. frames: by call id, of every look of the claims.
+    """
+    best = await yes([claim_messages(claim.statement, frames[claim.looks[0]]) for claim in made])
+    open_ones = [(i, look) for i, p in enumerate(best) if p < SUPPORTED for look in made[i].looks[1:]]
+    earlier = await yes([claim_messages(made[i].statement, frames[look]) for i, look in open_ones])
+    for (i, _), p in zip(open_ones, earlier, strict=True):
+        best[i] = max(best[i], p)
+    return best
