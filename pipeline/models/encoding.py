@@ -1,9 +1,10 @@
 """Chats as a transformers model reads them: its chat template, its tokens, its picture tensors."""
 
 import io
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jinja2 import TemplateError
@@ -88,6 +89,20 @@ class ChatEncoder:
         """tokens: (n,), decoded without special tokens, otherwise verbatim."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
+    def up_to_the_end(self, tokens: torch.Tensor, end_tokens: Collection[int], stop: Sequence[str]) -> torch.Tensor:
+        """New tokens, (n,), without the padding that follows the first end token or the end of a stop string.
+
+        As transformers' own criterion does, a stop string is found in special tokens, too.
+        """
+        ends = [i for i, token in enumerate(tokens.tolist()) if token in end_tokens]
+        kept = tokens[: ends[0] + 1] if ends else tokens
+
+        def stopped(n: int) -> bool:
+            text = str(self.tokenizer.decode(kept[:n], clean_up_tokenization_spaces=False))
+            return any(s in text for s in stop)
+
+        return kept[: bisect_left(range(len(kept)), True, key=stopped)] if stop else kept
+
     def _turn(self, message: ChatMessage) -> Turn:
         role = "user" if message.role == "tool" and not self._has_tool_role else message.role
         parts = [{"type": "text", "text": p} if isinstance(p, str) else {"type": "image"} for p in message.parts]
@@ -136,10 +151,11 @@ def picture_shapes(tensors: Tensors) -> frozenset[tuple[str, tuple[int, ...]]]:
     return frozenset((name, tuple(t.shape[1:])) for name, t in tensors.items() if name not in TOKEN_TENSORS)
 
 
-def collated(rows: Sequence[Tensors], pad_token: int) -> Tensors:
-    """Prompts of one as one batch: token tensors padded on the right, picture tensors along their first axis.
+def collated(rows: Sequence[Tensors], pad_token: int, side: Literal["left", "right"] = "right") -> Tensors:
+    """Prompts of one as one batch: token tensors padded on one side, picture tensors along their first axis.
 
-    rows: with equal `picture_shapes`. On the right, since positions (mRoPE's, too) are then those of the row alone.
+    rows: with equal `picture_shapes`. side: right for a forward pass, since positions (mRoPE's, too) are then those of
+    the row alone; left for generation, which goes on from the last token and reckons positions by the attention mask.
     """
     longest = max(row["input_ids"].shape[1] for row in rows)
     batch = {}
@@ -147,7 +163,9 @@ def collated(rows: Sequence[Tensors], pad_token: int) -> Tensors:
         values = [row[name] for row in rows]
         if name in TOKEN_TENSORS:
             fill = pad_token if name == "input_ids" else 0
-            values = [torch.nn.functional.pad(v, (0, longest - v.shape[1]), value=fill) for v in values]
+            missing = [longest - v.shape[1] for v in values]
+            around = [(n, 0) if side == "left" else (0, n) for n in missing]
+            values = [torch.nn.functional.pad(v, n, value=fill) for v, n in zip(values, around, strict=True)]
         batch[name] = torch.cat(values)
     return batch
 

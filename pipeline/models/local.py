@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.models.batching import SharedRuns
 from pipeline.models.chat import CallCounts, ChatMessage, ChoiceQuestion, Reply
 from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, extended, picture_shapes
 from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
@@ -38,10 +38,29 @@ class _Row:
         return range(self.n_tokens - len(next(iter(self.tails.values()))), self.n_tokens)
 
 
-class LocalModel:
-    """Scores choices (`Scorer`) and answers chats (`ChatModel`) with one model in memory, one request at a time.
+@dataclass(frozen=True)
+class _Request:
+    """A chat to answer."""
 
-    In float32 a probe's probabilities are the same in any batch (to 1e-5); in bfloat16 they differ by its rounding.
+    messages: tuple[ChatMessage, ...]
+    sample: int
+    stop: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request ready to be answered. number: among the requests that were taken with it."""
+
+    number: int
+    request: _Request
+    prompt: Prompt
+
+
+class LocalModel:
+    """Scores choices (`Scorer`) and answers chats (`ChatModel`) with one model in memory.
+
+    Greedy requests that wait while the model is busy share batches. In float32 a probe's probabilities are the same in
+    any batch (to 1e-5), and so are greedy replies; in bfloat16 they differ by its rounding.
     """
 
     def __init__(
@@ -77,7 +96,7 @@ class LocalModel:
         self._max_new_tokens = max_new_tokens
         self._per_token = per_token
         self._lock = threading.Lock()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-model")
+        self._requests = SharedRuns(self._replies, "local-model")
 
     def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
         """See `Scorer`. A choice's likelihood is that of its tokens as the assistant's text, without an end of turn.
@@ -107,8 +126,7 @@ class LocalModel:
         Raises Rejected where the chat cannot be rendered (see `ChatEncoder.prompt`) or is too long.
         """
         self.counts.sent += 1
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._reply, tuple(messages), sample, tuple(stop))
+        return await asyncio.wrap_future(self._requests.submit(_Request(tuple(messages), sample, tuple(stop))))
 
     def _log_likelihoods(self, probes: Sequence[ChoiceQuestion]) -> list[list[float]]:
         """For each probe the log-likelihood of each choice, in batches of neighbouring rows."""
@@ -154,10 +172,13 @@ class LocalModel:
         except torch.cuda.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise Rejected("out_of_memory", f"a probe of {batch[0].n_tokens} tokens: {error}") from error
-        torch.cuda.empty_cache()
-        self._max_batch_tokens = len(batch) * max(row.n_tokens for row in batch) // 2
+        self._shrink(len(batch) * max(row.n_tokens for row in batch))
         half = len(batch) // 2
         return self._scored(batch[:half]) + self._scored(batch[half:])
+
+    def _shrink(self, too_many_tokens: int) -> None:
+        torch.cuda.empty_cache()
+        self._max_batch_tokens = too_many_tokens // 2
 
     def _prefilled(self, batch: Sequence[_Row]) -> list[dict[int, float]]:
         """One forward pass, with logits at those positions alone that some row needs."""
@@ -173,39 +194,78 @@ class LocalModel:
             for i, row in enumerate(batch)
         ]
 
-    def _reply(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> Reply:
-        key = self.request_key(messages, sample, stop)
+    def _replies(self, requests: Sequence[_Request]) -> Iterator[tuple[int, Reply | Exception]]:
+        """The reply to each request, in batches of neighbours; with a temperature each is sampled by itself."""
+        refused: list[tuple[int, Exception]] = []
         with self._lock:
-            prompt = self._prompt(messages)
-            tokens = self._generated(prompt, stop, seed=int(key[:15], 16))
-        text, stopped = cut_after_stop(self._encoder.text(tokens), stop)
-        ended = stopped or int(tokens[-1]) in self._end_tokens
-        return Reply(
-            key=key,
-            model=self.name,
-            text=text,
-            reasoning="",
-            finish_reason="stop" if ended else "length",
-            usage=Usage(calls=1, prompt_tokens=prompt.n_tokens, completion_tokens=len(tokens), cost_usd=0.0),
-        )
+            batches = token_batches(
+                self._asked(requests, refused),
+                length=self._room,
+                alike=lambda a: (picture_shapes(a.prompt.tensors), a.request.stop, self._temperature > 0 and a.number),
+                budget=lambda: self._max_batch_tokens,
+            )
+            for batch in batches:
+                yield from zip([asked.number for asked in batch], self._answered(batch), strict=True)
+        yield from refused
 
-    def _generated(self, prompt: Prompt, stop: Sequence[str], seed: int) -> torch.Tensor:
-        """The new tokens, shape (n,), on the CPU."""
-        sampling: dict[str, Any] = {"do_sample": False}
+    def _asked(self, requests: Sequence[_Request], refused: list[tuple[int, Exception]]) -> Iterator[_Asked]:
+        """The requests, those of like size side by side; those that cannot be answered are added to `refused`."""
+        for number in sorted(range(len(requests)), key=lambda i: _size(requests[i].messages)):
+            try:
+                yield _Asked(number, requests[number], self._prompt(requests[number].messages))
+            except Rejected as error:
+                refused.append((number, error))
+
+    def _room(self, asked: _Asked) -> int:
+        return asked.prompt.n_tokens + self._max_new_tokens
+
+    def _answered(self, batch: Sequence[_Asked]) -> list[Reply | Exception]:
+        """The replies of a batch. Out of memory: in halves, and in smaller batches from now on."""
+        try:
+            rows = self._generated(batch)
+            return [self._reply(asked, row) for asked, row in zip(batch, rows, strict=True)]
+        except torch.cuda.OutOfMemoryError as error:
+            if len(batch) == 1:
+                return [Rejected("out_of_memory", f"a chat of {batch[0].prompt.n_tokens} tokens: {error}")]
+        self._shrink(len(batch) * max(map(self._room, batch)))
+        half = len(batch) // 2
+        return self._answered(batch[:half]) + self._answered(batch[half:])
+
+    def _generated(self, batch: Sequence[_Asked]) -> torch.Tensor:
+        """The new tokens, shape (batch, n), on the CPU; a row that ended before the others is padded."""
+        inputs = collated([asked.prompt.tensors for asked in batch], self._pad_token, "left")
+        first, sampling = batch[0].request, dict[str, Any](do_sample=False)
         if self._temperature > 0:
             sampling = {"do_sample": True, "temperature": self._temperature, "top_k": 0, "top_p": 1.0}
         gpus = [self._device] if self._device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices=gpus):
-            torch.manual_seed(seed)
+            torch.manual_seed(int(self._key(first)[:15], 16))
             output = self._model.generate(
-                **self._on_device(prompt.tensors),
+                **self._on_device(inputs),
                 **sampling,
                 max_new_tokens=self._max_new_tokens,
-                stop_strings=list(stop) or None,
+                stop_strings=list(first.stop) or None,
                 tokenizer=self._encoder.tokenizer,
             )
-        new: torch.Tensor = output[0, prompt.n_tokens :].cpu()
+        new: torch.Tensor = output[:, inputs["input_ids"].shape[1] :].cpu()
         return new
+
+    def _reply(self, asked: _Asked, row: torch.Tensor) -> Reply:
+        """row: (n,), the new tokens of a request and the padding after them."""
+        tokens = self._encoder.up_to_the_end(row, self._end_tokens, asked.request.stop)
+        text, stopped = cut_after_stop(self._encoder.text(tokens), asked.request.stop)
+        ended = stopped or len(tokens) < self._max_new_tokens or int(tokens[-1]) in self._end_tokens
+        return Reply(
+            key=self._key(asked.request),
+            model=self.name,
+            text=text,
+            reasoning="",
+            finish_reason="stop" if ended else "length",
+            usage=Usage(calls=1, prompt_tokens=asked.prompt.n_tokens, completion_tokens=len(tokens), cost_usd=0.0),
+        )
+
+    def _key(self, request: _Request) -> str:
+        return self.request_key(request.messages, request.sample, request.stop)
 
     def _on_device(self, tensors: Tensors) -> Tensors:
         dtype = self._model.dtype
