@@ -68,6 +68,7 @@ def demo(out: Path, protocols: Sequence[str], films: int, attempts: int, seed: i
     if seed + films > FIRST_TRAINING_SEED:
         raise UserError(f"--seed {seed}: films from seed {FIRST_TRAINING_SEED} on are what the model was trained with")
     seeds = range(seed, seed + films)
+    console.print("[bold]Zoomtrail demo[/]: rendered films, questions about them, and a small embedded model.")
     try:
         _begin(out, names, seeds, attempts)
         _run(out, names, seeds)
@@ -131,7 +132,7 @@ def _run(out: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
     _render(out, seeds)
     with ray_session(unfinished[0].config.workers, "local"):
         for run in unfinished:
-            console.print(f"\n[bold]{run.config.protocol}[/]: {run.attempts} attempts at the questions")
+            console.print(f"{run.config.protocol}: {run.attempts} attempts: caption, teach, replay")
             carry_out(run)
 
 
@@ -139,6 +140,8 @@ def _render(out: Path, seeds: Sequence[int]) -> None:
     from pipeline.demo.corpus import write_films
 
     columns = (TextColumn("rendering films"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=progress_console, transient=True) as progress:
+    hidden = not progress_console.is_terminal
+    with Progress(*columns, console=progress_console, transient=True, disable=hidden) as progress:
         task = progress.add_task("films")
         write_films(out / "videos", seeds, lambda done, total: progress.update(task, completed=done, total=total))
+    console.print(f"{len(seeds)} films of two minutes, and a copy that is cut short: {out / 'videos'}", soft_wrap=True)

@@ -35,14 +35,13 @@ def report(console: Console, jobs: Mapping[str, Path], runs: Mapping[str, Path])
     cuts = {name: (_cut(found, "sft"), _cut(found, "rl")) for name, found in rows.items()}
     funnels = {name: sft.funnel for name, (sft, _) in cuts.items()}
     _print(console, "What became of the attempts", _funnel(funnels))
-    for name, found in funnels.items():
-        for loss in found.losses:
-            if loss.example:
-                console.print(Text(printable(f"{name}: {loss.reason}: {loss.example}"), "dim"), soft_wrap=True)
+    examples = {loss.reason: loss.example for found in funnels.values() for loss in found.losses if loss.example}
+    for reason, example in examples.items():
+        console.print(Text(printable(f"such as {reason}: {example}"), "dim"), soft_wrap=True)
     _print(console, "How probable the verifier finds the right answer where a zoom is needed", _probabilities(rows))
     _print(console, "What a trainer reads", _training_rows(runs, cuts))
     name = next(iter(runs))
-    _print(console, "What to try next", _next_steps(jobs[name], runs[name]))
+    _print_next(console, jobs[name], runs[name])
 
 
 def _cut(rows: Rows, kind: Literal["sft", "rl"]) -> Cut:
@@ -58,7 +57,8 @@ def _table(*headings: str, numbers: int = 0) -> Table:
     """numbers: how many of the last columns hold numbers."""
     table = Table(box=None, pad_edge=False, show_header=any(headings), header_style="dim", padding=(0, 3, 0, 0))
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place >= len(headings) - numbers else "left", no_wrap=True)
+        is_number = place >= len(headings) - numbers
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     return table
 
 
@@ -78,7 +78,7 @@ def _funnel(funnels: Mapping[str, Funnel]) -> Table:
 
 
 def _probabilities(rows: Mapping[str, Rows]) -> Table:
-    table = _table("", "attempts", "by the overview (quartiles)", "with the zooms (quartiles)", numbers=3)
+    table = _table("median (quartiles)", "attempts", "by the overview", "with the zooms", numbers=3)
     kinds = ", ".join(f"'{kind}'" for kind in NEED_A_ZOOM)
     for name, found in rows.items():
         (measured,) = found.query(_QUARTILES.format(kinds=kinds))
@@ -87,7 +87,6 @@ def _probabilities(rows: Mapping[str, Rows]) -> Table:
 
 
 def _spread(quartiles: list[float] | None) -> str:
-    """The median, with the quartiles around it."""
     if quartiles is None:
         return "not measured"
     low, median, high = quartiles
@@ -103,14 +102,12 @@ def _training_rows(runs: Mapping[str, Path], cuts: Mapping[str, tuple[Cut, Cut]]
     return table
 
 
-def _next_steps(job: Path, run: Path) -> Table:
-    table = _table("", "")
-    steps = {
-        f"zoomtrail stats {run}": "all figures of the run",
-        f'zoomtrail cut {run} strict --where "answer_correct AND grounding_recall > 0.9"': "rows of your own choice",
-        f"zoomtrail generate {job} --dry-run": "what a run would call and cost; the job file is yours to read",
-        "zoomtrail init > job.yaml": "a job for videos, questions and models of your own",
-    }
-    for command, meaning in steps.items():
-        table.add_row(f"  {command}", Text(meaning, "dim"))
-    return table
+def _print_next(console: Console, job: Path, run: Path) -> None:
+    console.print("\n[bold]What to try next[/]")
+    for command, meaning in (
+        (f"zoomtrail stats {run}", "all figures of the run"),
+        (f'zoomtrail cut {run} precise --where "grounding_iou > 0.5"', "rows of your own choice"),
+        (f"zoomtrail generate {job} --dry-run", "what a run would cost; the job file is there to be read"),
+        ("zoomtrail init > job.yaml", "a job for videos, questions and models of your own"),
+    ):
+        console.print(Text(f"  {command}  ").append(f"# {meaning}", "dim"), soft_wrap=True)
