@@ -1,0 +1,112 @@
+"""`zoomtrail demo`: the whole pipeline in one command, and its mistakes in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.demo import demo, job_path, run_path
+from jobs.job_file import load_job
+from pipeline.models.build import DEMO_FOLDER
+from pipeline.shards.table import Rows
+from pipeline.store import RunStore
+from schemas.config import Demo
+from schemas.errors import UserError
+from tests.jobs.conftest import Command
+
+PROTOCOLS = ("videozoomer", "longvideo_r1")
+
+needs_model = pytest.mark.skipif(not (DEMO_FOLDER / "config.json").exists(), reason="the demo model is not built yet")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, zoomtrail: Command) -> Path:
+    """A demo of one film that ran to its end; what it said lies beside it."""
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    result = zoomtrail("demo", "--out", out, "--films", 1, "--seed", 11)
+    assert result.returncode == 0, result.stderr
+    (out / "said.txt").write_text(result.stdout)
+    return out
+
+
+@needs_model
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_attempt_is_kept_or_has_a_reason(out: Path, name: str) -> None:
+    rows = Rows(RunStore(str(run_path(out, name))))
+    statuses = {row["trajectory_id"]: row for row in rows.query("SELECT * FROM rows")}
+    assert len(statuses) == 8
+    failed = [row for row in statuses.values() if row["status"] == "failed"]
+    assert [row["caption_error_kind"] for row in failed] == ["video_truncated"]
+    assert "caption/video_truncated" in (out / "said.txt").read_text()
+
+
+@needs_model
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_trainers_can_load_both_cuts(out: Path, name: str) -> None:
+    import datasets
+
+    for kind in ("sft", "rl"):
+        files = sorted(map(str, (run_path(out, name) / "cuts" / kind).glob("*.parquet")))
+        rows = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(out / "cache"))
+        assert len(rows) >= 1, kind
+
+
+@needs_model
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_questions_that_need_no_zoom_are_rejected(out: Path, name: str) -> None:
+    rows = Rows(RunStore(str(run_path(out, name))))
+    found = rows.query("SELECT question_id, p_gold_overview FROM rows WHERE p_gold_overview IS NOT NULL")
+    by_kind = {row["question_id"].split("-")[2]: row["p_gold_overview"] for row in found}
+    assert by_kind["overview"] >= 0.7 > by_kind["sign"]
+
+
+@needs_model
+def test_the_same_command_again_has_nothing_to_do(out: Path, zoomtrail: Command) -> None:
+    again = zoomtrail("demo", "--out", out, "--films", 1, "--seed", 11)
+    assert again.returncode == 0, again.stderr
+    assert "Nothing to do: all 16 attempts" in again.stdout
+
+
+@needs_model
+def test_the_jobs_are_ordinary_ones(out: Path, zoomtrail: Command) -> None:
+    for name in PROTOCOLS:
+        config = load_job(job_path(out, name))
+        assert config.protocol == name
+        assert isinstance(config.teacher, Demo)
+    result = zoomtrail("generate", job_path(out, "videozoomer"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("nothing to do")
+
+
+@needs_model
+def test_another_demo_does_not_mix_with_what_is_there(out: Path, zoomtrail: Command) -> None:
+    for other in (("--films", 1, "--seed", 12), ("--films", 1, "--seed", 11, "--attempts", 2)):
+        result = zoomtrail("demo", "--out", out, *other)
+        assert result.returncode == 2
+        assert "choose another --out" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--protocol", "none"), "--protocol: 'none'; known protocols: videozoomer"),
+        (("--seed", "1000000"), "--seed 1000000: films from seed 1000000 on are what the model was trained with"),
+        (("--out", "FILE/demo"), "cannot be written"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    tmp_path: Path, zoomtrail: Command, options: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "FILE").write_text("")
+    arguments = [str(tmp_path / option) if "FILE" in option else option for option in options]
+    result = zoomtrail("demo", *([] if "--out" in options else ["--out", tmp_path / "out"]), *arguments)
+    assert result.returncode == 2
+    assert said in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_an_installation_without_the_model_says_so_before_it_renders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.models.build.DEMO_FOLDER", tmp_path / "none")
+    with pytest.raises(UserError, match="this installation holds no demo model"):
+        demo(tmp_path / "demo", PROTOCOLS, films=1, attempts=1, seed=7)
+    assert not (tmp_path / "demo" / "videos").exists()
