@@ -76,6 +76,10 @@ class Asked:
     choices: tuple[str, ...]
     targets: tuple[Target, ...]
 
+    def fits(self, reading: str) -> bool:
+        """Whether a reading is a word of one of the choices; to an open question any reading may be the answer."""
+        return not self.choices or any(normalised(reading) in normalised(choice).split() for choice in self.choices)
+
     def answer(self, readings: Sequence[str | None], rng: Random, wrong: str = "") -> str:
         """The letter of the choice nearest to what was read, or the text itself for an open question.
 

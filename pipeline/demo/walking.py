@@ -58,38 +58,42 @@ class Walker:
         return self._answer()
 
     def _goes_on(self) -> bool:
-        """Whether something is still to be found out. After a hint the last answer was wrong: then it always is."""
+        """Whether something is still to be found out. After a hint it is, until another clip tells something: the
+        answer to what had been told so far was wrong."""
         if self.walk.hinted is not None or not self.walk.calls:
             return True
-        if (
-            self.temper.careless
-            and len(self._questions()) == len(self.walk.asked.targets)
-            and self.walk.calls[-1].query
-        ):
+        last = self.walk.calls[-1]
+        if self.temper.careless and last.query and len(self._questions()) == len(self.walk.asked.targets):
             return False
-        return not (self._all_read() and self.walk.calls[-1].query)
+        return not (self._all_read() and self._says(last))
 
     def _open(self, target: Target) -> bool:
         """Whether a target is still looked for."""
         asked = [call for call in self._questions() if call.query == target.query]
-        return len(asked) < MAX_QUESTIONS and (self._reading(target) is None or self._all_read())
+        return len(asked) < MAX_QUESTIONS and (not self._readings(target, sure=True) or self._all_read())
 
     def _questions(self) -> list[Call]:
         return [call for call in self.walk.calls if call.query]
 
-    def _reading(self, target: Target) -> str | None:
-        """What the last useful answer says of a target."""
-        told = [call.text for call in self._questions() if call.query == target.query and call.text]
-        return next((reading for text in reversed(told) if (reading := target.reading(text))), None)
+    def _readings(self, target: Target, sure: bool) -> list[str]:
+        """What clips told of a target, the last one first. sure: only what fits a choice."""
+        told = [target.reading(call.text or "") for call in reversed(self._questions()) if call.query == target.query]
+        return [reading for reading in told if reading and (self.walk.asked.fits(reading) or not sure)]
 
     def _all_read(self) -> bool:
-        return all(self._reading(target) is not None for target in self.walk.asked.targets)
+        return all(self._readings(target, sure=True) for target in self.walk.asked.targets)
+
+    def _says(self, call: Call) -> str:
+        """A clip's answer as a sentence; "" for a caption, and for an answer that tells nothing sure."""
+        target = next((t for t in self.walk.asked.targets if t.query == call.query), None)
+        reading = target.reading(call.text or "") if target else None
+        return target.statement(reading) if target and reading and self.walk.asked.fits(reading) else ""
 
     def _best_leaf(self, target: Target) -> tuple[SegmentPath, float]:
         """The leaf most likely to show a target of those not asked about it yet, and how likely it is."""
         rng = self.temper.rng(target.name)
         asked = {call.segment for call in self._questions() if call.query == target.query}
-        beliefs = {leaf: self._belief(leaf, target) + rng.uniform(0, 0.05) for leaf in self.walk.segments.paths(LEVELS)}
+        beliefs = {leaf: self._belief(leaf, target) + rng.uniform(0, 0.2) for leaf in self.walk.segments.paths(LEVELS)}
         left = sorted((leaf for leaf in beliefs if leaf not in asked), key=lambda leaf: -beliefs[leaf])
         best = left[1] if self.temper.careless and not asked and len(left) > 1 else left[0]
         return best, beliefs[best]
@@ -140,7 +144,7 @@ class Walker:
 
     def _towards(self, leaf: SegmentPath, target: Target) -> Step:
         """The next call on the way to a leaf: captions first, and then the question."""
-        told = self._told()
+        told = f"{self._says(self.walk.calls[-1])} ".lstrip() if self.walk.calls else ""
         for level in range(2, LEVELS + 1):
             path = leaf[:level]
             if self._caption(path) is None:
@@ -154,23 +158,11 @@ class Walker:
         speaks = self._shares(path[:-1], target)
         return f", as that of {above} speaks of {target.name}" if speaks else f" to look for {target.name}"
 
-    def _told(self) -> str:
-        """What the last call's answer says, as a sentence and a space; "" after a caption."""
-        last = self.walk.calls[-1] if self.walk.calls else None
-        target = next((t for t in self.walk.asked.targets if last and t.query == last.query), None)
-        if last is None or target is None:
-            return ""
-        reading = target.reading(last.text or "")
-        return f"{target.statement(reading)} " if reading else f"I still look for {target.name}. "
-
     def _glance(self) -> Step:
         """A look at just any part of the video."""
         path = self.temper.rng("glance").choice(self.walk.segments.paths(2))
-        return _call(
-            f"The question itself does not depend on the video. I read the caption of {_ids(path)} to make sure.",
-            path,
-            "",
-        )
+        reason = "The question itself does not depend on the video."
+        return _call(f"{reason} To make sure, I read the caption of {_ids(path)}.", path, "")
 
     async def _answer_by_knowledge(self) -> Step:
         asked = self.walk.asked
@@ -180,20 +172,20 @@ class Walker:
 
     def _answer(self) -> Step:
         targets = self.walk.asked.targets
-        readings = [self._reading(target) for target in targets]
-        said = [target.statement(r) for target, r in zip(targets, readings, strict=True) if r]
-        if None in readings:
+        said, readings = [], []
+        for target in targets:
+            sure, doubtful = self._readings(target, sure=True), self._readings(target, sure=False)
+            readings.append((sure or doubtful)[0] if doubtful else None)
+            said += [target.statement(reading) for reading in sure[:1]]
+        if len(said) < len(targets):
             said.append("I could not make out everything that I need, so I have to guess.")
         return answering(" ".join(said), self._answer_unlike_before(readings))
 
     def _answer_unlike_before(self, readings: Sequence[str | None]) -> str:
         """The answer; where the same state was answered before and that was wrong, another one."""
-        first = self.walk.asked.answer(readings, self.temper.rng("answer"))
-        return (
-            first
-            if self.walk.hinted is None
-            else self.walk.asked.answer(readings, self.temper.rng("again"), wrong=first)
-        )
+        asked = self.walk.asked
+        first = asked.answer(readings, self.temper.rng("answer"))
+        return first if self.walk.hinted is None else asked.answer(readings, self.temper.rng("again"), wrong=first)
 
 
 def _call(think: str, segment: SegmentPath, query: str) -> Step:

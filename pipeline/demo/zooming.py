@@ -52,15 +52,24 @@ class Place:
 
 @dataclass(frozen=True)
 class Found:
-    """What zooms told about a target. beyond: where a lamp may have more flashes, seconds; empty where all is seen."""
+    """What zooms told about a target. sure: the reading fits a choice.
+
+    beyond: where a lamp may have more flashes, in seconds; empty where all are seen.
+    """
 
     target: Target
     reading: str | None
+    sure: bool = False
     beyond: tuple[Interval, ...] = ()
 
     @property
     def settled(self) -> bool:
-        return self.reading is not None and not self.beyond
+        return self.sure and not self.beyond
+
+    @property
+    def statement(self) -> str:
+        """The reading as a sentence, "" for one that is not sure."""
+        return self.target.statement(self.reading) if self.reading and self.sure else ""
 
 
 @dataclass(frozen=True)
@@ -86,10 +95,13 @@ class Viewer:
 
     async def _find(self, target: Target) -> Found:
         clips = joined(self.viewing.clips) if target.flashes else self.viewing.clips
+        doubtful = None
         for shots in clips:
-            if reading := await self.sight.read(shots, target):
-                return Found(target, reading, await self._beyond(shots, target) if target.flashes else ())
-        return Found(target, None)
+            reading = await self.sight.read(shots, target)
+            if reading and self.viewing.asked.fits(reading):
+                return Found(target, reading, True, await self._beyond(shots, target) if target.flashes else ())
+            doubtful = doubtful or reading
+        return Found(target, doubtful)
 
     async def _beyond(self, shots: Sequence[Shot], target: Target) -> tuple[Interval, ...]:
         before, after = await self.sight.flashes_beyond(shots, target)
@@ -103,7 +115,7 @@ class Viewer:
         if not target.mention:
             return None if self.viewing.clips else self._glance(f"{_capital(target.name)} is in all frames.")
         places = await self._places(target, rng)
-        known = " ".join(f.target.statement(f.reading) for f in found if f.reading)
+        known = " ".join(f.statement for f in found if f.statement)
         for place, span in [*((None, side) for side in one.beyond), *self._spans(places, target, rng)]:
             left = self._unseen(span)
             if left is not None:
@@ -173,24 +185,25 @@ class Viewer:
             return f"I look for {name} at"
         if self.viewing.clips:
             return f"I still need {name}, and look closer at"
-        too = "few frames to count" if one.target.flashes else "small to read"
-        return f"The overview shows {name}: {place.sentence} It is too {too}, so I look closer at"
+        short = "Flashes need more frames" if one.target.flashes else "The word is too small to read"
+        return f"The overview shows {name}: {place.sentence} {short}, so I look closer at"
 
     async def _answer(self, found: Sequence[Found]) -> Step:
         asked = self.viewing.asked
-        readings = [one.reading or await self._from_afar(one.target) for one in found]
         if not asked.targets:
             fact = await self.sight.known(asked)
             answer = asked.answer([fact], self.temper.rng("answer"))
             return answering(f"I do not need the video for this, I think of {asked.choice(answer)}.", answer)
-        said = [f.target.statement(reading) for f, reading in zip(found, readings, strict=True) if reading]
-        if None in readings:
+        found = [one if one.sure else await self._from_afar(one) for one in found]
+        said = [one.statement for one in found if one.statement]
+        if len(said) < len(found):
             said.append("I could not make out everything that I need, so I have to guess.")
-        return answering(" ".join(said), asked.answer(readings, self.temper.rng("answer")))
+        return answering(" ".join(said), asked.answer([one.reading for one in found], self.temper.rng("answer")))
 
-    async def _from_afar(self, target: Target) -> str | None:
+    async def _from_afar(self, one: Found) -> Found:
         """What the overview tells of something that is in every frame."""
-        return None if target.mention else await self.sight.read(self.viewing.overview, target)
+        reading = None if one.target.mention else await self.sight.read(self.viewing.overview, one.target)
+        return Found(one.target, reading, True) if reading else one
 
 
 def _runs(likeness: Sequence[int]) -> Iterator[tuple[int, int]]:
