@@ -50,7 +50,7 @@ _VERB = re.compile(
     re.IGNORECASE,
 )
 _NO_STATEMENT = re.compile(
-    r"\?|[<\[]|\(\s*\d+\s*,|^\W*[A-Z]\W*$|^[A-Z][.)]\s"
+    r"\?|[<\[]|\(\s*\d+\s*,|^\W*[A-Z]\W*$|^[A-Z][.)]\s|\b(?:is|be|pick|choose)\s+\(?[A-Z]\b\W*$"
     # Of the speaker and the task, not of the frames.
     r"|\b(?:I|I'm|I’m|I'll|I’ll|I've|I’ve|me|my|myself|we|us|our|let's)\b"
     r"|\b(?:answers?|options?|choices?|questions?|segments?|captions?|overview|subtitles?|video_qa|zoom\w*|fps)\b"

@@ -55,6 +55,8 @@ def test_statements_about_what_is_seen_are_found(thought: str, expected: list[st
         "The answer is B.",
         "Therefore, option B is correct.",
         "So B.",
+        "So it is B.",
+        "That makes it (C), and it is (C).",
         "This confirms my guess.",
         "That settles it.",
         "This is enough to answer the question.",

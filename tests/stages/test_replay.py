@@ -1,21 +1,22 @@
 """Replay on real pixels: what was recorded is found again, what was altered is caught, evidence is weighed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from pipeline.models.chat import ChoiceQuestion, Scorer
 from pipeline.models.local import LocalModel
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
-from prompts.judging import AnswerBy
+from prompts.judging import YES_NO, AnswerBy
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
 from schemas.config import AS_PUBLISHED, View
-from schemas.trajectory import Trajectory
+from schemas.trajectory import Hint, Trajectory
 from schemas.verdict import Verdict
-from tests.corpus import remux, render_video
+from tests.corpus import read_barcode, remux, render_video
 from tests.stages.scripted import ScriptedModel, in_turn, question
 from tests.stages.test_teach import ANSWER, ZOOM, taught, tree_of
 from tests.tiny_models import build_idefics3, build_qwen2_5_vl, declare_torchvision_operators
@@ -47,7 +48,7 @@ def judged(
     tree: CaptionTree,
     *trajectories: Trajectory,
     reply: str = QA_REPLY,
-    scorer: LocalModel | None = None,
+    scorer: Scorer | None = None,
     view: View = AS_PUBLISHED,
     answer_by: AnswerBy = "letter",
 ) -> list[Verdict]:
@@ -222,3 +223,62 @@ def test_a_verifier_that_answers_by_text_weighs_the_texts_and_looks_through_the_
     (narrowed,) = judged(*zoomed, scorer=scorer, answer_by="text", view=narrow)
     assert narrowed.p_gold_blind == pytest.approx(by_text.p_gold_blind, abs=1e-5)
     assert narrowed.verifier_tokens < by_text.verifier_tokens
+
+
+class Reader:
+    """Says yes to a statement where it is shown a frame from 4 s to 6 s and the statement is that of the green sign."""
+
+    name = "reader"
+    tokens_read = 0
+
+    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+        self.tokens_read += len(probes)
+        return [self._probabilities(probe) for probe in probes]
+
+    def _probabilities(self, probe: ChoiceQuestion) -> tuple[float, ...]:
+        if probe.choices != YES_NO:
+            return (0.25,) * len(probe.choices)
+        parts = probe.messages[0].parts
+        seen = any(40 <= read_barcode(part) <= 60 for part in parts if isinstance(part, bytes))
+        yes = 0.9 if seen and "The sign is green." in str(parts[-1]) else 0.1
+        return (yes, 1 - yes)
+
+
+def test_statements_are_judged_by_the_frames_they_were_made_of(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    tree, trajectory = zoomed
+
+    def saying(*thoughts: str) -> Verdict:
+        turns = [t.model_copy(update={"think": th}) for t, th in zip(trajectory.turns, thoughts, strict=True)]
+        return judged(tree, trajectory.model_copy(update={"turns": tuple(turns)}), scorer=Reader())[0]
+
+    seen = saying("A sign is green.", "The sign is green. I look on.", "The sign is green, so it is B.")
+    assert (seen.n_claims, seen.claims_supported, seen.claim_min) == (1, 1.0, 0.9)
+    later = saying("I look.", "I look on.", "The sign is green. A dog barks loudly.")
+    assert (later.n_claims, later.claims_supported, later.claim_min) == (2, 0.5, 0.1)
+    silent = saying("I look.", "I look on.", "So it is B.")
+    assert (silent.n_claims, silent.claims_supported, silent.claim_min) == (0, None, None)
+    assert later.verifier == "reader" and later.verifier_tokens > silent.verifier_tokens > 0
+
+
+def test_an_open_question_has_claims_and_no_probabilities(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    tree, trajectory = zoomed
+    asked = question().model_copy(update={"kind": "open", "choices": (), "answer_letter": ""})
+    (verdict,) = judged(tree, trajectory.model_copy(update={"question": asked}), scorer=Reader())
+    assert verdict.p_gold_evidence is None and verdict.n_claims == 1 and verdict.claims_supported == 0.0
+    assert verdict.verifier == "reader"
+
+
+def test_a_leak_is_a_column(zoomed: tuple[CaptionTree, Trajectory], walked: tuple[CaptionTree, Trajectory]) -> None:
+    tree, trajectory = zoomed
+    (sound,) = judged(tree, trajectory)
+    assert (sound.hint_leak, sound.gold_leak) == (None, False)
+    told = trajectory.turns[0].model_copy(update={"think": "The reference answer is B. I look at 4 s to 6 s."})
+    (leaked,) = judged(tree, trajectory.model_copy(update={"turns": (told, *trajectory.turns[1:])}))
+    assert leaked.gold_leak is True
+    tree, walk = walked
+    hint = Hint(level=0, text="Look at (2).", after_turn=0, wrong_answer="A", wrong_raw="")
+    (followed,) = judged(tree, walk.model_copy(update={"hints": (hint,)}))
+    assert followed.hint_leak is False
+    last = walk.turns[-1].model_copy(update={"think": "As the hint says, it is green."})
+    (copied,) = judged(tree, walk.model_copy(update={"hints": (hint,), "turns": (*walk.turns[:-1], last)}))
+    assert copied.hint_leak is True
