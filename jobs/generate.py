@@ -165,5 +165,5 @@ def _start_ray(workers: Workers, address: str) -> None:
             ray.init(address=address, **quiet)
     except ConnectionError as error:
         raise UserError(f"--address {address}: no Ray cluster answers there") from error
-    except RuntimeError as error:
-        raise Fatal(f"Ray does not start: {error}") from error
+    except Exception as error:  # Ray has no class of its own for a node that does not come up
+        raise Fatal(f"Ray does not start: {' '.join(str(error).split())}") from error
