@@ -68,7 +68,7 @@ def demo(out: Path, protocols: Sequence[str], films: int, attempts: int, seed: i
     if seed + films > FIRST_TRAINING_SEED:
         raise UserError(f"--seed {seed}: films from seed {FIRST_TRAINING_SEED} on are what the model was trained with")
     seeds = range(seed, seed + films)
-    console.print("[bold]Zoomtrail demo[/]: rendered films, questions about them, and a small embedded model.")
+    console.print("[bold]Zoomtrail demo[/]: rendered films, questions about them, a small embedded model")
     try:
         _begin(out, names, seeds, attempts)
         _run(out, names, seeds)
@@ -85,6 +85,12 @@ def _known(name: str) -> str:
         return protocol(name).name
     except KeyError as error:
         raise UserError(f"--protocol: {error.args[0]}") from error
+
+
+def job_text(name: str, attempts: int) -> str:
+    """The job file of a protocol, which reads `questions.jsonl` and `videos/` beside it."""
+    captioner = _CAPTIONER if protocol(name).uses_captions else ""
+    return _JOB.substitute(protocol=name, attempts=attempts, captioner=captioner)
 
 
 def job_path(out: Path, name: str) -> Path:
@@ -105,8 +111,7 @@ def _begin(out: Path, names: Sequence[str], seeds: Sequence[int], attempts: int)
         out.mkdir(parents=True, exist_ok=True)
         _write_once(out / "questions.jsonl", as_jsonl(corpus_questions(seeds)))
         for name in names:
-            captioner = _CAPTIONER if protocol(name).uses_captions else ""
-            _write_once(job_path(out, name), _JOB.substitute(protocol=name, attempts=attempts, captioner=captioner))
+            _write_once(job_path(out, name), job_text(name, attempts))
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written: {error.strerror or error}") from error
 

@@ -172,17 +172,17 @@ def _out_of_bounds(moment: Moment, step: Step) -> Step:
 
 
 def _unmentioned_zoom(moment: Moment, step: Step) -> Step:
-    """A thought that names another place than its zoom, or is empty, or names none where the other turns do."""
-    if answers(step):
-        return step
-    dice, (action,) = moment.plant.dice, step.actions
+    """The first zoom's thought names another place, or is empty, or names none where the other turns do."""
+    dice, done = moment.plant.dice, moment.zooms
     way = dice.choice(["other", "empty", "silent"])
-    many_zooms = bool(action.segment) or len(moment.plant.question.clue_intervals) > 1
-    if way == "silent" and many_zooms:
-        return replace(step, think="I need a closer look before I can answer.") if len(moment.said) == 1 else step
+    if answers(step):
+        alone = way == "silent" and len(done) == 1
+        return replace(step, think=f"I looked at {_mention(done[0])}. {step.think}") if alone else step
     if moment.said:
         return step
-    return replace(step, think="" if way == "empty" else _renamed(step.think, _elsewhere(moment, action)))
+    if way == "other":
+        return replace(step, think=_renamed(step.think, _elsewhere(moment, step.actions[0])))
+    return replace(step, think="" if way == "empty" else "I need a closer look before I can answer.")
 
 
 def _elsewhere(moment: Moment, action: Action) -> Action:
