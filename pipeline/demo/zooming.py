@@ -114,13 +114,27 @@ class Viewer:
         target, rng = one.target, self.temper.rng(one.target.name)
         if not target.mention:
             return None if self.viewing.clips else self._glance(f"{_capital(target.name)} is in all frames.")
-        places = await self._places(target, rng)
         known = " ".join(f.statement for f in found if f.statement)
-        for place, span in [*((None, side) for side in one.beyond), *self._spans(places, target, rng)]:
+        for place, span in await self._spans(one, rng):
             left = self._unseen(span)
             if left is not None:
                 return self._zoom(f"{known} {self._why(one, place)}", left, target.flashes)
         return None
+
+    async def _spans(self, one: Found, rng: Random) -> list[tuple[Place | None, Interval]]:
+        """Where to look, the best first: beyond what was seen of a lamp; or the middle of each place and, where the
+        place is likely, what lies beside that."""
+        if one.sure:
+            return [(None, side) for side in one.beyond]
+        spans: list[tuple[Place | None, Interval]] = []
+        for place in await self._places(one.target, rng):
+            length = min(rng.uniform(*(COUNTING_S if one.target.flashes else READING_S)), self.viewing.end_s)
+            middle = sum(place.span) / 2 + rng.uniform(-0.4, 0.4)
+            start = min(max(0.0, middle - length / 2), self.viewing.end_s - length)
+            spans.append((place, (start, start + length)))
+            if place.likeness == 2:
+                spans += [(place, (start + length, start + 2 * length)), (place, (start - length, start))]
+        return spans
 
     async def _places(self, target: Target, rng: Random) -> list[Place]:
         """All scenes of the overview, the likeliest first; equally likely ones in random order."""
@@ -136,17 +150,6 @@ class Viewer:
         rng.shuffle(places)
         places.sort(key=lambda place: -place.likeness)
         return places[1:] + places[:1] if self.temper.careless else places
-
-    def _spans(self, places: Sequence[Place], target: Target, rng: Random) -> Iterator[tuple[Place, Interval]]:
-        """Each place's middle; then, where the place itself is likely, what lies beside that."""
-        for place in places:
-            length = min(rng.uniform(*(COUNTING_S if target.flashes else READING_S)), self.viewing.end_s)
-            middle = sum(place.span) / 2 + rng.uniform(-0.4, 0.4)
-            start = min(max(0.0, middle - length / 2), self.viewing.end_s - length)
-            yield place, (start, start + length)
-            if place.likeness == 2:
-                yield place, (start + length, start + 2 * length)
-                yield place, (start - length, start)
 
     def _unseen(self, span: Interval) -> Interval | None:
         """The span inside the video, to a tenth of a second, without what the last zooms showed at one of its ends."""

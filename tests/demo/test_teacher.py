@@ -98,6 +98,11 @@ def taught(
 (BLACK,) = [row for row in rows("sign") if "black" in row["question"]]
 
 
+@pytest.fixture
+def careful(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.demo.teacher.CARELESS", 0.0)
+
+
 def right(trajectory: Trajectory) -> bool:
     return answers_match(trajectory.final_answer or "", trajectory.question)
 
@@ -158,11 +163,13 @@ def test_thoughts_speak_of_no_letter_no_hint_and_no_reference(attempts: list[Tra
         assert not any(word in words for word in ("option", "choice", "hint", "reference", "correct", "answer"))
 
 
-def test_attempts_differ_and_some_are_careless_enough_to_be_wrong(trees: dict[str, CaptionTree]) -> None:
-    many = taught(trees["videozoomer"], "videozoomer", rows("sign"), range(12))
+def test_attempts_differ_and_careless_ones_may_be_wrong(
+    trees: dict[str, CaptionTree], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.demo.teacher.CARELESS", 0.5)
+    many = taught(trees["videozoomer"], "videozoomer", rows("sign"), range(6))
     wrong = [t for t in many if not right(t)]
-    assert 0 < len(wrong) < 0.3 * len(many)
-    assert all("guess" in text(t) for t in wrong)
+    assert 0 < len(wrong) < len(many) and all("guess" in text(t) for t in wrong)
     assert len({(t.turns[0].actions[0].start_s, t.turns[0].actions[0].end_s) for t in many}) > 8
 
 
@@ -182,6 +189,7 @@ def test_what_was_read_once_is_not_paid_again_and_usage_counts_what_was(trees: d
     assert sum((t.usage for t in many), Usage()).calls == fresh.counts.sent < 2 * reader.counts.sent
 
 
+@pytest.mark.usefixtures("careful")
 def test_a_clip_that_shows_nothing_makes_it_look_elsewhere(trees: dict[str, CaptionTree]) -> None:
     """The black sign's word is on from 10.5 s to 15.4 s; no clip that begins before 12.8 s is legible here."""
 
@@ -195,6 +203,7 @@ def test_a_clip_that_shows_nothing_makes_it_look_elsewhere(trees: dict[str, Capt
     assert right(u) and len({turn.actions[0].segment for turn in u.turns if turn.actions[0].kind == "video_qa"}) > 1
 
 
+@pytest.mark.usefixtures("careful")
 def test_a_word_that_is_no_choice_is_not_believed(trees: dict[str, CaptionTree]) -> None:
     misread = model(lambda messages: truthful(messages).replace("WISH", "WASP"))
     (t,) = taught(trees["videozoomer"], "videozoomer", [BLACK], [0], reader=misread)
@@ -213,6 +222,7 @@ def test_it_answers_when_it_must(trees: dict[str, CaptionTree]) -> None:
     ] * 3
 
 
+@pytest.mark.usefixtures("careful")
 def test_a_hint_is_followed_and_never_spoken_of(trees: dict[str, CaptionTree]) -> None:
     """What is told of the first clip is wrong, and so is the answer, until a hint sends the teacher to another clip."""
     told: list[str] = []
@@ -231,6 +241,7 @@ def test_a_hint_is_followed_and_never_spoken_of(trees: dict[str, CaptionTree]) -
     assert not any(word in text(t).lower() for word in ("hint", "wrong", "mistake", "previous"))
 
 
+@pytest.mark.usefixtures("careful")
 def test_a_refused_zoom_is_made_good(trees: dict[str, CaptionTree]) -> None:
     """The chat of an attempt whose zoom was spoiled on its way: the teacher zooms anew where it had meant to."""
     name, (row, *_) = "videozoomer", rows("sign")
