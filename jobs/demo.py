@@ -132,13 +132,17 @@ def _run(out: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
     runs = [plan_run(job_path(out, name)) for name in names]
     unfinished = [run for run in runs if not run.finished()]
     if not unfinished:
-        console.print(f"Nothing to do: all {sum(run.attempts for run in runs)} attempts in {out} are finished.")
+        _say(f"Nothing to do: all {sum(run.attempts for run in runs)} attempts in {out} are finished.")
         return
     _render(out, seeds)
     with ray_session(unfinished[0].config.workers, "local"):
         for run in unfinished:
-            console.print(f"{run.config.protocol}: {run.attempts} attempts: caption, teach, replay")
+            _say(f"{run.config.protocol}: {run.attempts} attempts: caption, teach, replay")
             carry_out(run)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def _render(out: Path, seeds: Sequence[int]) -> None:
@@ -149,4 +153,4 @@ def _render(out: Path, seeds: Sequence[int]) -> None:
     with Progress(*columns, console=progress_console, transient=True, disable=hidden) as progress:
         task = progress.add_task("films")
         write_films(out / "videos", seeds, lambda done, total: progress.update(task, completed=done, total=total))
-    console.print(f"{len(seeds)} films of two minutes, and a copy that is cut short: {out / 'videos'}", soft_wrap=True)
+    _say(f"{len(seeds)} films of two minutes, and a copy that is cut short: {out / 'videos'}")

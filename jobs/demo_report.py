@@ -16,6 +16,8 @@ from pipeline.shards.cut import Cut, Order, cut
 from pipeline.shards.funnel import LEVELS, Funnel
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
+from prompts.rendering import question_text
+from schemas.trajectory import Observation, Trajectory
 
 ROWS_PER_FILE = 10_000
 
@@ -23,6 +25,11 @@ _QUARTILES = """
 SELECT count(*) AS n, quantile_cont(p_gold_overview, [0.25, 0.5, 0.75]) AS overview,
     quantile_cont(p_gold_evidence, [0.25, 0.5, 0.75]) AS evidence
 FROM rows WHERE p_gold_evidence IS NOT NULL AND split_part(question_id, '-', 3) IN ({kinds})
+"""
+
+_BEST = """
+SELECT shard, trajectory_id FROM rows JOIN kept USING (shard, trajectory_id)
+ORDER BY rows.evidence_gain DESC NULLS LAST, trajectory_id LIMIT 1
 """
 
 
@@ -39,6 +46,7 @@ def report(console: Console, jobs: Mapping[str, Path], runs: Mapping[str, Path])
     for reason, example in examples.items():
         console.print(Text(printable(f"such as {reason}: {example}"), "dim"), soft_wrap=True)
     _print(console, "How probable the verifier finds the right answer where a zoom is needed", _probabilities(rows))
+    _print_example(console, next(iter(rows.values())))
     _print(console, "What a trainer reads", _training_rows(runs, cuts))
     name = next(iter(runs))
     _print_next(console, jobs[name], runs[name])
@@ -71,7 +79,7 @@ def _funnel(funnels: Mapping[str, Funnel]) -> Table:
         totals = sum((Counter(by_reason) for by_reason in lost.values()), Counter[str]())
         for reason, _ in totals.most_common():
             counts = (f"-{by_reason[reason]}" if reason in by_reason else "" for by_reason in lost.values())
-            table.add_row(f"  {printable(reason)}", *counts, style="yellow")
+            table.add_row(Text(f"  {printable(reason)}"), *counts, style="yellow")
         style = "bold green" if level == LEVELS[-1] else ""
         table.add_row(level, *(str(found.reached[level]) for found in funnels.values()), style=style)
     return table
@@ -93,12 +101,32 @@ def _spread(quartiles: list[float] | None) -> str:
     return f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
+def _print_example(console: Console, rows: Rows) -> None:
+    """The kept trajectory that gained most by its zooms, as the model wrote it. rows: after a cut."""
+    for best in rows.query(_BEST):
+        attempts = rows.store.rows(Trajectory, "teach", best["shard"])
+        trajectory = next(t for t in attempts if t.trajectory_id == best["trajectory_id"])
+        console.print("\n[bold]One trajectory that was kept[/]")
+        console.print(Text(f"  {printable(question_text(trajectory.question))}"), soft_wrap=True)
+        for turn in trajectory.turns:
+            console.print(Text(f"  {printable(turn.raw)}", "cyan"), soft_wrap=True)
+            for seen in turn.observations:
+                console.print(Text(f"    {_shown(seen)}", "dim"), soft_wrap=True)
+
+
+def _shown(seen: Observation) -> str:
+    if not seen.frames:
+        return printable(seen.text)
+    first, last = seen.frames[0].time_s, seen.frames[-1].time_s
+    return f"{len(seen.frames)} frames, {first:.1f} s to {last:.1f} s. {printable(seen.text)}"
+
+
 def _training_rows(runs: Mapping[str, Path], cuts: Mapping[str, tuple[Cut, Cut]]) -> Table:
     table = _table("rows", "for", "files")
     for name, made in cuts.items():
         for kind, one in zip(("SFT", "RL"), made, strict=True):
             files = runs[name] / "cuts" / kind.lower() / "*.parquet"
-            table.add_row(str(one.rows), f"{kind} with {name}", str(files))
+            table.add_row(str(one.rows), f"{kind} with {name}", Text(str(files)))
     return table
 
 

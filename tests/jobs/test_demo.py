@@ -1,10 +1,13 @@
 """`zoomtrail demo`: the whole pipeline in one command, and its mistakes in one line."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from jobs.demo import demo, job_path, run_path
+from jobs.demo_report import report
 from jobs.job_file import load_job
 from pipeline.models.build import DEMO_FOLDER
 from pipeline.shards.table import Rows
@@ -12,6 +15,7 @@ from pipeline.store import RunStore
 from schemas.config import Demo
 from schemas.errors import UserError
 from tests.jobs.conftest import Command
+from tests.shards.runs import whole_run
 
 PROTOCOLS = ("videozoomer", "longvideo_r1")
 
@@ -101,6 +105,21 @@ def test_a_mistake_is_one_line_and_status_2(
     result = zoomtrail("demo", *([] if "--out" in options else ["--out", tmp_path / "out"]), *arguments)
     assert result.returncode == 2
     assert said in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_the_report_tells_levels_reasons_a_kept_trajectory_and_where_its_rows_are(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    whole_run(str(run))
+    said = io.StringIO()
+    report(Console(file=said, width=200), {"videozoomer": tmp_path / "job.yaml"}, {"videozoomer": run})
+    lines = [line.rstrip() for line in said.getvalue().splitlines()]
+    numbers = {line[:28].strip(): line[28:].strip() for line in lines if line[28:].strip().lstrip("-").isdigit()}
+    assert (numbers["planned"], numbers["captioned"], numbers["answered"], numbers["kept"]) == ("12", "6", "3", "1")
+    assert (numbers["caption/video_truncated"], numbers["wrong answer"]) == ("-2", "-1")
+    assert any(line.startswith("such as source/bad_row: row 9: no video") for line in lines)
+    assert any("3 frames" in line for line in lines)
+    assert any(line.split() == ["1", "SFT", "with", "videozoomer", str(run / "cuts/sft/*.parquet")] for line in lines)
+    assert "\x1b" not in said.getvalue()
 
 
 def test_an_installation_without_the_model_says_so_before_it_renders(
