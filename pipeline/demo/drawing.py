@@ -45,8 +45,8 @@ LETTER_SIZE = 27
 """Of a sign, in pixels: a letter has 20 at a frame's 640, and 2.5 at an overview's 80, which nobody can read."""
 
 LAMP_RADIUS = 17
-_TRAIL = (1.3, 1.65, 2.0)
-"""Where the dots behind a moving shape are, in its radii."""
+_TRAIL = ((1.4, 0.34), (1.95, 0.24))
+"""The discs behind a moving shape: how far they are from its middle and how large, in its radii."""
 
 
 def draw(film: Film, time_s: float) -> Image.Image:
@@ -95,11 +95,11 @@ def backdrop(background: str, pattern: int, tint: tuple[int, int, int], floor: s
 
 
 def draw_shape(pen: ImageDraw.ImageDraw, shape: Shape, at: tuple[float, float]) -> None:
-    """A shape at a place in pixels, and the dots behind it."""
+    """A shape at a place in pixels, and the discs behind it."""
     dx, dy = {"left": (1, 0), "right": (-1, 0), "up": (0, 1), "down": (0, -1)}[shape.direction]
     paint, r, (x, y) = PAINT[shape.colour], shape.radius, at
-    for radii in _TRAIL:
-        _disc(pen, x + dx * radii * r, y + dy * radii * r, max(8.0, 0.2 * r), paint)
+    for radii, size in _TRAIL:
+        _disc(pen, x + dx * radii * r, y + dy * radii * r, size * r, paint)
     if shape.kind == "circle":
         _disc(pen, x, y, r, paint)
     elif shape.kind == "ring":

@@ -43,14 +43,14 @@ class Bank:
     by_floor: dict[str, list[Scenery]]
 
 
-def build(model: Any, n_scenes: int, seed: int, device: str, say: Callable[[str], None]) -> Bank:
+def build(model: Any, n_scenes: int, seed: int, device: torch.device, say: Callable[[str], None]) -> Bank:
     """Draws the scenes in other processes and looks at them here."""
     seeds = [_FIRST_SEED + seed * 100_000 + i for i in range(n_scenes // _SCENES_A_SEED)]
     sceneries: dict[str, list[Scenery]] = {colour: [] for colour in world.COLOURS}
     tokens, n_rows = [], 0
     with multiprocessing.get_context("fork").Pool(2, torch.set_num_threads, (1,)) as pool:
         for number, (pixels, found) in enumerate(pool.imap(_draw, seeds, chunksize=1)):
-            with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
                 _, seen_tokens = look(model, torch.from_numpy(pixels).to(device))
             tokens.append(seen_tokens.to("cpu", torch.bfloat16))
             for item in found:
@@ -62,8 +62,10 @@ def build(model: Any, n_scenes: int, seed: int, device: str, say: Callable[[str]
 
 
 def _moved(item: Scenery, by: int) -> Scenery:
-    rows = {name: tuple(row + by for row in getattr(item, name)) for name in ("word", "blank", "overview")}
-    return replace(item, **rows)
+    def moved(rows: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(row + by for row in rows)
+
+    return replace(item, word=moved(item.word), blank=moved(item.blank), overview=moved(item.overview))
 
 
 def _draw(seed: int) -> tuple[np.ndarray, list[Scenery]]:

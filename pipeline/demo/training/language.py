@@ -1,9 +1,5 @@
 """Second lesson: the language model learns to describe, read, choose and judge on the bank's frames."""
 
-import math
-import multiprocessing
-import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,21 +10,22 @@ from torch.nn import functional
 from pipeline.demo.training import lessons
 from pipeline.demo.training.bank import Bank
 from pipeline.demo.training.lessons import Lesson
+from pipeline.demo.training.loop import Plan, Task, fit
 from pipeline.demo.training.packing import Packed, pack
+from pipeline.demo.training.reader import PICTURE, answered, rendered
 from pipeline.demo.world import FIRST_TRAINING_SEED
 
-LEARNING_RATE = 1.5e-3
+_EASY_SHARE = 0.1
+"""Of the steps, at first: lessons with a frame or two."""
 
 
-def texts(bank: Bank, seed: int = 0) -> list[str]:
+def texts(bank: Bank) -> list[str]:
     """What a tokenizer should know: some of every lesson, without the pictures."""
-    from pipeline.demo.training.reader import answered, rendered
-
-    rng = np.random.default_rng(FIRST_TRAINING_SEED + seed)
+    rng = np.random.default_rng(FIRST_TRAINING_SEED)
     found = []
-    for number in range(600):
+    for number in range(300):
         for lesson in lessons_of(rng, bank, KINDS[number % len(KINDS)], 2):
-            found += [rendered(chat).replace("<image>", "") + answered(answer) for chat, answer in lesson.asked]
+            found += [rendered(chat).replace(PICTURE, "") + answered(answer) for chat, answer in lesson.asked]
     return found
 
 
@@ -68,22 +65,7 @@ def lessons_of(rng: np.random.Generator, bank: Bank, kind: str, size: int, easy:
     return [make() for _ in range(size)]
 
 
-def _teach(seed: int, bank: Bank, tokenizer: Any, easy: Any, queue: Any) -> None:
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(seed)
-    while True:
-        simple = bool(easy.value)
-        kind = KINDS[int(rng.choice(len(KINDS), p=_SHARES))]
-        if simple and kind in ("long probe", "captions"):
-            kind = "probe"
-        size = _SIZES[KINDS.index(kind)] * (2 if simple and kind in ("probe", "statements") else 1)
-        packed = pack(lessons_of(rng, bank, kind, size, simple), tokenizer)
-        queue.put(
-            (kind, *(getattr(packed, name).numpy() for name in ("ids", "positions", "segments", "targets", "rows")))
-        )
-
-
-def logits(model: Any, bank: Bank, packed: Packed, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def logits(model: Any, bank: Bank, packed: Packed, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, vocabulary) and the n tokens they should be."""
     ids = packed.ids.to(device)
     embeds = model.get_input_embeddings()(ids)
@@ -101,45 +83,23 @@ def logits(model: Any, bank: Bank, packed: Packed, device: str) -> tuple[torch.T
 
 
 def train(
-    model: Any,
-    bank: Bank,
-    tokenizer: Any,
-    steps: int,
-    seed: int,
-    device: str,
-    say: Callable[[str], None],
-    save: Callable[[], None],
+    model: Any, bank: Bank, tokenizer: Any, plan: Plan, seed: int, device: torch.device, say: Callable[[str], None]
 ) -> None:
-    """Trains the text model on `steps` batches of lessons; the vision tower and the connector stay as they are."""
-    context = multiprocessing.get_context("fork")
-    queue, easy = context.Queue(6), context.Value("b", 1)
-    worker = context.Process(
-        target=_teach, args=(FIRST_TRAINING_SEED + seed, bank, tokenizer, easy, queue), daemon=True
-    )
-    worker.start()
-    parameters = [*model.model.text_model.parameters(), *model.lm_head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.02)
-    began, found = time.monotonic(), defaultdict(list)
-    for step in range(steps):
-        easy.value = step < 0.1 * steps
-        scale = min(1.0, (step + 1) / 80) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * scale
-        kind, *arrays = queue.get()
-        packed = Packed(*(torch.from_numpy(array) for array in arrays))
-        with torch.autocast(device, torch.bfloat16):
-            guesses, targets = logits(model, bank, packed, device)
-        value = functional.cross_entropy(guesses.float(), targets)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        found[kind].append(value.item())
-        if step % 50 == 49:
-            means = {name: round(float(np.mean(values)), 3) for name, values in sorted(found.items())}
-            say(f"language {step + 1}/{steps} {time.monotonic() - began:.0f} s {means}")
-            found.clear()
-        if step % 400 == 399:
-            save()
-    worker.terminate()
-    save()
+    """Trains the text model on lessons of all kinds; the vision tower and the connector stay as they are."""
+
+    def batch(step: int) -> tuple[str, Packed]:
+        rng = np.random.default_rng((FIRST_TRAINING_SEED + seed, step, 1))
+        easy = step < _EASY_SHARE * plan.steps
+        kind = KINDS[int(rng.choice(len(KINDS), p=_SHARES))]
+        if easy and kind in ("long probe", "captions"):
+            kind = "probe"
+        size = _SIZES[KINDS.index(kind)] * (2 if easy and kind in ("probe", "statements") else 1)
+        return kind, pack(lessons_of(rng, bank, kind, size, easy), tokenizer)
+
+    def losses(lesson: tuple[str, Packed]) -> dict[str, torch.Tensor]:
+        kind, packed = lesson
+        guesses, targets = logits(model, bank, packed, device)
+        return {kind: functional.cross_entropy(guesses.float(), targets)}
+
+    taught = torch.nn.ModuleDict({"text": model.model.text_model, "head": model.lm_head})
+    fit(Task(taught, batch, losses), plan, device, say)

@@ -1,4 +1,4 @@
-"""What the language model is taught on: made-up films of the bank's scenes, asked about through the product's prompts."""
+"""What the language model learns on: made-up films of the bank's scenes, asked about through the product's prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Lesson:
-    """asked: complete chats that begin with the same frames, each with its answer. rows: of the bank, frame by frame."""
+    """asked: whole chats that begin with the same frames, each with its answer. rows: of the bank, frame by frame."""
 
     asked: tuple[tuple[tuple[Message, ...], str], ...]
     rows: tuple[int, ...]
 
 
 def film_of(rng: np.random.Generator, bank: Bank, n_scenes: int) -> list[Scenery]:
-    """Scenes that can follow one another: one floor, no background twice in a row, each sign's colour once, one lamp."""
+    """Scenes that can follow one another: one floor, no background twice in a row, each sign's colour once, a lamp."""
     pool = bank.by_floor[pick(rng, world.COLOURS)]
     chosen: list[Scenery] = []
     while len(chosen) < n_scenes:
@@ -210,7 +210,8 @@ SIDE = (448, 252)
 
 def probes(rng: np.random.Generator, bank: Bank, n_overview: int, clips: Sequence[int], asks: int) -> Lesson:
     """Choices about a film after its overview and some zooms (frames of each)."""
-    film = film_of(rng, bank, int(rng.integers(max(2, len(clips)), max(3, min(19, n_overview + 2)))))
+    fewest = max(2, len(clips))
+    film = film_of(rng, bank, int(rng.integers(fewest, max(fewest + 1, min(19, n_overview + 2)))))
     small = overview(rng, film, n_overview) if n_overview else []
     lamps = [i for i, item in enumerate(film) if item.scene.lamp]
     places = [int(p) for p in rng.permutation(len(film))[: len(clips)]]

@@ -1,5 +1,6 @@
 """The embedded model's shape: Idefics3 (SmolVLM's class), shrunk, with 16 tokens a picture."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,9 @@ Logits = dict[str, torch.Tensor]
 
 def build(tokenizer: Any) -> Any:
     """An untrained Idefics3ForConditionalGeneration for a tokenizer; its patch positions start as sines and cosines."""
-    from transformers import GenerationConfig, Idefics3Config, Idefics3ForConditionalGeneration
-
+    transformers: Any = importlib.import_module("transformers")
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    config = Idefics3Config(
+    config = transformers.Idefics3Config(
         scale_factor=SCALE,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,
@@ -47,8 +47,8 @@ def build(tokenizer: Any) -> Any:
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         },
     )
-    model = Idefics3ForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(**special, do_sample=False, max_new_tokens=256)
+    model = transformers.Idefics3ForConditionalGeneration(config)
+    model.generation_config = transformers.GenerationConfig(**special, do_sample=False, max_new_tokens=256)
     positions = model.model.vision_model.embeddings.position_embedding.weight
     with torch.no_grad():
         positions.copy_(_sines(VISION["hidden_size"], PATCHES))

@@ -58,10 +58,10 @@ class Labelled:
 
 
 def crowded(rng: np.random.Generator) -> Labelled:
-    """A picture with up to two shapes, some signs and lamps: many labels for the price of one."""
+    """A picture with some shapes, signs and lamps: many labels for the price of one."""
     background, floor = pick(rng, world.BACKGROUNDS), pick(rng, world.COLOURS)
     tint = tuple(int(v) for v in rng.integers(-8, 9, 3))
-    picture = drawing.backdrop(background, int(rng.integers(4)), tint, floor).copy()  # type: ignore[arg-type]
+    picture = drawing.backdrop(background, int(rng.integers(4)), tint, floor).copy()
     pen = ImageDraw.Draw(picture)
     width = _width(rng)
     labels = _blank_labels(background, floor)
@@ -111,19 +111,29 @@ def _any_sign(rng: np.random.Generator, column: int, row: int) -> Sign:
 
 
 def _apart(rng: np.random.Generator, background: str) -> list[tuple[Shape, Place]]:
-    """One to three shapes with their places, clear of one another and of their trails."""
+    """One to five shapes with their places, clear of one another and of their trails."""
     placed: list[tuple[Shape, Place]] = []
-    for _ in range(int(rng.integers(1, 6))):
+    wanted = int(rng.integers(1, 6))
+    for _ in range(12):
         shape = world.random_shape(rng, background)
-        x, y = shape.at(rng.random())
-        if len(placed) < 3 and all(_clear(shape, (x, y), *other) for other in placed):
-            placed.append((shape, (x, y)))
+        place = shape.at(rng.random())
+        if len(placed) < wanted and all(_clear(shape, place, *other) for other in placed):
+            placed.append((shape, place))
     return placed
 
 
 def _clear(shape: Shape, place: Place, other: Shape, taken: Place) -> bool:
-    gap = max(abs(place[0] - taken[0]), abs(place[1] - taken[1]))
-    return gap > shape.radius + world.TRAIL_RADII * other.radius and _token(*place) != _token(*taken)
+    (left, top, right, bottom), (a, b, c, d) = _box(shape, place), _box(other, taken)
+    apart = left > c or a > right or top > d or b > bottom
+    return apart and _token(*place) != _token(*taken)
+
+
+def _box(shape: Shape, place: Place) -> tuple[float, float, float, float]:
+    """Left, top, right and lower edge of a shape with its trail, in pixels."""
+    (x, y), near, far = place, shape.radius + 4.0, world.TRAIL_RADII * shape.radius + 4.0
+    left, right = (far if shape.direction == side else near for side in ("right", "left"))
+    above, below = (far if shape.direction == side else near for side in ("down", "up"))
+    return x - left, y - above, x + right, y + below
 
 
 def _covers(shape: Shape, place: Place, x: float, y: float) -> bool:

@@ -1,5 +1,6 @@
 """The embedded model's processor: a byte-level tokenizer that knows the demo's words, and the picture settings."""
 
+import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,8 +37,8 @@ def answered(text: str) -> str:
 def processor(texts: Iterable[str]) -> Any:
     """A processor whose tokenizer is trained on texts; any other text can be written with it, too, byte by byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Idefics3ImageProcessor, Idefics3Processor, PreTrainedTokenizerFast
 
+    transformers: Any = importlib.import_module("transformers")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -48,7 +49,7 @@ def processor(texts: Iterable[str]) -> Any:
         vocab_size=1400, special_tokens=SPECIAL, initial_alphabet=alphabet, min_frequency=4, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
+    fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<|im_start|>",
@@ -57,7 +58,7 @@ def processor(texts: Iterable[str]) -> Any:
     )
     fast.add_special_tokens({"additional_special_tokens": SPECIAL[3:]})
     side = {"longest_edge": SIDE}
-    pictures = Idefics3ImageProcessor(
+    pictures = transformers.Idefics3ImageProcessor(
         do_resize=False,  # the step after it squeezes into a square; this one would lose lines first
         do_image_splitting=False,
         size=side,
@@ -65,4 +66,4 @@ def processor(texts: Iterable[str]) -> Any:
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    return Idefics3Processor(pictures, fast, image_seq_len=TOKENS, chat_template=TEMPLATE)
+    return transformers.Idefics3Processor(pictures, fast, image_seq_len=TOKENS, chat_template=TEMPLATE)

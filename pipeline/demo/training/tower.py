@@ -1,8 +1,5 @@
 """First lesson: the vision tower and the connector learn to tell what every part of a crowded picture shows."""
 
-import math
-import multiprocessing
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +7,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pipeline.demo.training.loop import Plan, Task, fit
 from pipeline.demo.training.network import Heads, Logits, look
 from pipeline.demo.training.pictures import LABELS, NONE, SHAPED, Labelled, crowded
 from pipeline.demo.world import FIRST_TRAINING_SEED
 
-_WEIGHTS = {"word": 2.0, "floor": 0.3, "background": 0.5}
+_WEIGHTS = {"floor": 0.3, "background": 0.5, "kind": 1.5, "size": 1.5, "direction": 2.0}
 _NONE_WEIGHT = 0.15
 """Most tokens show no sign and no shape: they count less."""
 
@@ -29,13 +27,22 @@ def batch(pictures: list[Labelled]) -> Batch:
     return pixels, labels, {name: torch.from_numpy(np.stack([p.patches[name] for p in pictures])) for name in SHAPED}
 
 
+def on(sample: Batch, device: torch.device) -> Batch:
+    pixels, labels, patches = sample
+
+    def moved(group: Logits) -> Logits:
+        return {name: values.to(device) for name, values in group.items()}
+
+    return pixels.to(device), moved(labels), moved(patches)
+
+
 def loss(logits: Logits, labels: Logits) -> torch.Tensor:
     """The sum over names of their cross entropies."""
-    total = torch.zeros(())
+    total = next(iter(logits.values())).new_zeros(())
     for name, values in logits.items():
         weight = None
         if name not in ("background", "floor"):
-            weight = torch.ones(values.shape[-1])
+            weight = torch.ones(values.shape[-1], device=values.device)
             weight[NONE] = _NONE_WEIGHT
         entropy = functional.cross_entropy(values.flatten(0, 1).float(), labels[name].flatten(), weight=weight)
         total = total + _WEIGHTS.get(name, 1.0) * entropy
@@ -57,42 +64,27 @@ def accuracy(model: Any, heads: Heads, sample: Batch) -> dict[str, float]:
     return {**found, "empty": min(empty)}
 
 
-def _pictures(seed: int, size: int, queue: Any) -> None:
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(seed)
-    while True:
-        queue.put(batch([crowded(rng) for _ in range(size)]))
+class Seer(torch.nn.Module):
+    """What the first lesson trains: vision tower, connector and heads."""
+
+    def __init__(self, model: Any, heads: Heads) -> None:
+        super().__init__()
+        self.vision, self.connector, self.heads = model.model.vision_model, model.model.connector, heads
 
 
-def train(model: Any, heads: Heads, steps: int, size: int, seed: int, device: str, say: Callable[[str], None]) -> None:
-    """Trains tower, connector and heads on `steps` batches of `size` fresh pictures."""
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue(8)
-    workers = [
-        context.Process(target=_pictures, args=(FIRST_TRAINING_SEED + seed * 10 + i, size, queue), daemon=True)
-        for i in range(1)
-    ]
-    for worker in workers:
-        worker.start()
-    rng = np.random.default_rng(FIRST_TRAINING_SEED - 1)
-    held_out = batch([crowded(rng) for _ in range(96)])
-    parameters = [*model.model.vision_model.parameters(), *model.model.connector.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1.2e-3, betas=(0.9, 0.98), weight_decay=0.02)
-    began = time.monotonic()
-    for step in range(steps):
-        scale = min(1.0, (step + 1) / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = 1.2e-3 * scale
-        pixels, labels, patches = queue.get()
-        with torch.autocast(device, torch.bfloat16):
-            of_tokens, of_patches = heads(*look(model, pixels.to(device)))
-        value = loss(of_tokens, labels) + 0.5 * loss(of_patches, patches)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 50 == 49:
-            shown = {k: round(v, 3) for k, v in accuracy(model, heads, held_out).items()} if step % 100 == 99 else ""
-            say(f"tower {step + 1}/{steps} {time.monotonic() - began:.0f} s loss {value.item():.3f} {shown}")
-    for worker in workers:
-        worker.terminate()
+def train(model: Any, plan: Plan, size: int, seed: int, device: torch.device, say: Callable[[str], None]) -> None:
+    """Trains tower and connector on batches of `size` fresh pictures, and says how well they tell held-out ones."""
+    heads = Heads().to(device)
+
+    def pictures(step: int) -> Batch:
+        rng = np.random.default_rng((FIRST_TRAINING_SEED + seed, step))
+        return batch([crowded(rng) for _ in range(size)])
+
+    def losses(sample: Batch) -> dict[str, torch.Tensor]:
+        pixels, labels, patches = on(sample, device)
+        of_tokens, of_patches = heads(*look(model, pixels))
+        return {"tokens": loss(of_tokens, labels), "patches": loss(of_patches, patches)}
+
+    fit(Task(Seer(model, heads), pictures, losses), plan, device, say)
+    held_out = on(pictures(plan.steps), device)
+    say(f"tower: { ({name: round(share, 3) for name, share in accuracy(model, heads, held_out).items()}) }")
