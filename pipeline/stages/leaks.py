@@ -7,6 +7,19 @@ hint without a word of it passes, so does one in another language, and one that 
 import re
 from collections.abc import Iterable
 
+from pipeline.stages.leak_wordings import (
+    CITES,
+    KNOWS_AHEAD,
+    OF_A_TOOL,
+    PLACES_THE_ANSWER,
+    PLAN,
+    REASONED,
+    SPEAKS_OF_A_HINT,
+    SPEAKS_OF_A_WRONG_ANSWER,
+    SPEAKS_OF_THE_REFERENCE,
+    TENTATIVE,
+    WEIGHTLESS,
+)
 from prompts.judging import normalised
 from prompts.statements import sentences
 from schemas.question import Question
@@ -15,151 +28,8 @@ from schemas.trajectory import Trajectory, Turn
 COPIED_WORDS = 6
 """Words in a row that a text shares with a hint, and with nothing else that was shown, before it counts as copied."""
 
-
-def _any(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
-
-
-_PLACE = r"\s+(?:place|segment|clip|moment|span|part|scene|time|one|spot|region|interval|frames?|person|side|way)\b"
-_WRONG = rf"(?:wrong(?!{_PLACE})|incorrect(?!{_PLACE})|not (?:correct|right|accepted)|mistaken|rejected|inaccurate)"
-_EARLIER = r"(?:previous|earlier|prior|last|first|initial|former|preceding|old)"
-_TRY = r"(?:attempts?|answers?|responses?|submissions?|solutions?|tries|try)"
-_SEGMENT_ID = r"\(\s*\d{1,6}\s*,\s*\d{1,6}\s*(?:,\s*\d{1,6}\s*)?\)"
-_TOLD_WHAT = (
-    rf"(?:\(\s*\d|\b(?:segments?|where|clue|evidence|relevant|{_WRONG})\b|\b(?:shown|lies) in\b"
-    r"|\bto (?:look|check|go|focus|search) (?:at|in|into|there|on)\b)"
-)
-
-_SPEAKS_OF_A_HINT = _any(
-    r"\b(?:the|this|that|your|my|given|provided|latest|new|above)\s+hint\b(?!\s+of\b)",
-    r"\b(?:the|those|these|your|given|provided|above)\s+hints\b(?!\s+(?:of|at|in|from)\b)",
-    r"\bhints?\s+(?:that\s+)?(?:I|we|you)\s+(?:was|were|am|got|have|had|received|gave)\b",
-    r"\b(?:received|given|got|had)\s+an?\s+hint\b|\b(?:as|was|were|been)\s+hinted\b|\bhinted\s+(?:segments?|spans?|\()",
-    r"\b(?:given|provided|supplied)\s+(?:clue|tip|pointer)s?\b|\b(?:clue|tip|pointer)\s+(?:that\s+)?(?:you|I was)\b",
-    r"\b(?:the|your)\s+(?:clue|tip|pointer)\s+(?:says|tells|told|states)\b|\bclue intervals?\b",
-    rf"\bI(?:['’]m|['’]ve| am| was| have| had|['’]d)(?:\s+(?:just|been|now|also|already))*\s+"
-    rf"(?:told|informed|advised|notified|directed|pointed|tipped|steered)\b[^.!?]{{0,60}}?{_TOLD_WHAT}",
-    r"\b(?:pointed out|revealed|disclosed|indicated) to me\b|\bas (?:I was )?(?:told|advised|instructed)\b",
-    r"\b(?:user|prompt|system|instructions?|message|note|feedback|teacher)\s+(?:told|pointed|directed|gave|sent) me\b",
-    r"\byou (?:told|pointed|directed|sent|gave)\b",
-)
-_SPEAKS_OF_A_WRONG_ANSWER = _any(
-    rf"(?<!his )(?<!her )(?<!their )\b{_EARLIER}\s+{_TRY}\b(?!\s+(?:to|by|of|at (?!this|the question))\b)"
-    rf"[^.!?]{{0,50}}?\b{_WRONG}",
-    rf"\b{_WRONG}\s+{_EARLIER}\s+{_TRY}\b|\b{_WRONG}\s+(?:attempt|answer|try)\s+(?:before|earlier)\b",
-    rf"\b(?:my|our|the)\s+(?:answers?|attempts?)\s+(?:before|so far|earlier|last time)\b[^.!?]{{0,40}}\b{_WRONG}",
-    rf"\b(?:attempts|answers|tries) (?:at \w+ \w+ )?so far\b[^.!?]{{0,40}}\b{_WRONG}",
-    rf"\bI\s+(?:have\s+|had\s+)?(?:already\s+)?(?:answered|submitted|chose|picked|guessed|replied)\b[^.!?]{{0,50}}?"
-    rf"\b(?:{_WRONG}|wrongly|incorrectly|mistakenly)",
-    r"\bI (?:got|had|have) (?:it|this|that|this one) wrong\b|\bwrong (?:answer )?(?:last|the first) time\b",
-    rf"\b(?:was|were|is|been|being) (?:already )?(?:marked|graded|judged|deemed|declared) (?:as )?{_WRONG}",
-    rf"\bended (?:up )?(?:with|in|as) (?:an? )?{_WRONG}(?: answers?)?\b",
-    r"\b(?:second|new|fresh|another) (?:attempt|chance|try) (?:at|to answer) (?:this|the|that) question\b",
-    rf"\bthat (?:answer|option|choice) (?:was|turned out(?: to be)?) {_WRONG}[^.!?]{{0,20}}\b(?:time|before|earlier)\b",
-)
-_OF_A_TOOL = _any(r"\b(?:video_qa|qa|tool|captions?|captioner|subtitles?)\b")
-_PLACES_THE_ANSWER = _any(
-    r"\b(?:what (?:the question|is|was|I am)\b[^.!?]{0,15}\b(?:asks?|asked|sought|wanted|needed)\b(?:\s+\w+){0,2}"
-    r"|(?:the|all) (?:answer|evidence|(?:relevant|needed|sought|key|right|correct) \w+))"
-    r"\s+(?:is|are|lies?|happens?|occurs?|can be (?:seen|found)|appears?|takes place|sits)\b[^.!?]{0,25}?"
-    rf"(?P<path>{_SEGMENT_ID})",
-)
-_REASONED = _any(r"\b(?:because|since|therefore|hence|thus|so|as|captions?|overview)\b|\d\s*s(?:ec\w*)?\b")
-
-_NO_ANSWER = r"(?!s|\s+(?:answer\s+)?(?:choices?|options?|candidates?|alternatives?|formats?|types?|by|from|of)\b)"
-_REFERENCE = r"(?:reference|ground[- ]truth|gold(?:en)?|official|annotated|labell?ed|known)"
-_GIVEN = r"(?:given|provided|supplied|revealed|disclosed)"
-_SPEAKS_OF_THE_REFERENCE = _any(
-    rf"\b{_REFERENCE}\s+(?:answer|solution|choice|option|letter)\b{_NO_ANSWER}",
-    r"\bground[- ]truths?\b|\banswer[- ]keys?\b|\bgold (?:label|standard)\b",
-    rf"\b(?:the|this|that|your)\s+{_GIVEN}\s+(?:correct\s+)?(?:answer|solution)\b{_NO_ANSWER}",
-    rf"\b(?:answer|solution)\s+(?:that\s+)?(?:I\s+(?:was|am|have been)\s+{_GIVEN}|you\s+(?:gave|provided|told))\b",
-    rf"\banswer\s+(?:is|was|has been|had been)\s+(?:already\s+)?(?:{_GIVEN}|told)\s+"
-    r"(?:as|to me|in the (?:prompt|question|instructions?|dataset)|beforehand|in advance)\b",
-    r"\b(?:as|according to|per) the (?:solution|dataset)\b|\bthe solution (?:says|states|gives)\b",
-    rf"\b(?:justify|rationali[sz]e|reverse[- ]engineer|arrive at|lead to|fit) (?:the|this|that) "
-    rf"(?:{_GIVEN}|known|desired|required) (?:answer|option|choice)\b",
-    r"\bwork(?:ing)? back(?:wards?)? from (?:the|this|that) (?:\w+ )?(?:answer|solution)\b",
-    r"\bI (?:was|am|have been|was already) (?:told|given|shown|informed)\b[^.!?]{0,20}\bthe (?:correct |right |final )?"
-    r"(?:answer|solution)\b(?!\s+(?:choices?|options?|format|must|should|has to|in)\b)",
-    r"\b(?:zoom|look|call|search|step|clip)\w* (?:is|are|was) (?:only|just|merely) for show\b",
-)
-_KNOWS_AHEAD = _any(
-    r"(?<!to )\bknow (?:that )?(?:the )?(?:correct |right )?(?:answer|solution|which (?:option|choice|letter))\b",
-    r"\b(?:answer|solution) is (?:already )?known\b",
-    r"\bonly need (?:a|the|some|any) (?:\w+ )?(?:clip|frames?|evidence|place|segment|moment)\b[^.!?]{0,20}"
-    r"\b(?:shows?|supports?|confirms?|proves?|for) (?:it|this|that|the answer)\b",
-)
-_TENTATIVE = _any(
-    r"\?|\b(?:if|whether|may|might|could|would|should|can|cannot|likely|unlikely|probabl[ey]|perhaps|possibl[ey])\b",
-    r"\b(?:maybe|seems?|seemed|appears? to|suggests?|leans?|leaning|guess\w*|hypothes\w+|assum\w+|suspect|suppose)\b",
-    r"\b(?:plausible|candidates?|think|believe|expect|tentative\w*|initial\w*|unclear|unknown|unsure|or|among)\b",
-    r"\b(?:between|unless|until|check\w*|verify|see|look for|find|determine|decide|distinguish|before|so that)\b",
-    r"\b(?:not|never|no)\b|n['’]t\b",
-)
-_PLAN = _any(
-    r"[,;:—–-]\s*(?:(?:so|but|and|which|now|then|yet|still)\s+)?"
-    r"(?:I(?:['’]ll| will| only| just| still| need| have| should| must| look| zoom)|let me|the zoom|all)\b.*$",
-    r",\s*not\b.*$",
-)
-_CITES = _any(
-    r"\b(?:overview|captions?|subtitles?|thumbnails?|visible|high-level|low-level|already see|common knowledge)\b",
-    r"\b(?:frames?|video|clip|segment \d+|images?|pictures?)\s+(?:(?:already|clearly|also)\s+)?"
-    r"(?:shows?|mentions?|describes?|says?|displays?|depicts?|summari[sz]es?)\b",
-)
-_WEIGHTLESS = frozenset(
-    (
-        "a",
-        "an",
-        "and",
-        "are",
-        "be",
-        "been",
-        "by",
-        "clip",
-        "did",
-        "do",
-        "does",
-        "film",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "in",
-        "is",
-        "it",
-        "its",
-        "many",
-        "much",
-        "of",
-        "on",
-        "or",
-        "say",
-        "says",
-        "scene",
-        "that",
-        "the",
-        "there",
-        "this",
-        "to",
-        "at",
-        "video",
-        "was",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "with",
-    )
-)
-"""Words that say nothing of what a question asks about."""
+_RIGHT = r"(?:correct|right|true|actual) (?:answer|option|choice)"
+_SURELY = r"(?:(?:clearly|certainly|surely|definitely|obviously|simply) )?"
 
 
 def hint_leak(trajectory: Trajectory, shown: str) -> bool | None:
@@ -194,7 +64,7 @@ def gold_leak(trajectory: Trajectory) -> bool | None:
     """
     if not trajectory.turns:
         return None
-    if any(_SPEAKS_OF_THE_REFERENCE.search(_visible(turn)) for turn in trajectory.turns):
+    if any(SPEAKS_OF_THE_REFERENCE.search(_visible(turn)) for turn in trajectory.turns):
         return True
     captions = trajectory.overview.captions if trajectory.overview else ()
     known = normalised("\n".join([trajectory.question.text, *(line.caption for line in captions)]))
@@ -210,9 +80,9 @@ def _visible(turn: Turn) -> str:
 
 
 def _speaks_of_a_hint(sentence: str) -> bool:
-    if _SPEAKS_OF_A_HINT.search(sentence):
+    if SPEAKS_OF_A_HINT.search(sentence):
         return True
-    return any(not _OF_A_TOOL.search(match[0]) for match in _SPEAKS_OF_A_WRONG_ANSWER.finditer(sentence))
+    return any(not OF_A_TOOL.search(match[0]) for match in SPEAKS_OF_A_WRONG_ANSWER.finditer(sentence))
 
 
 def _runs_of_words(texts: Iterable[str]) -> set[tuple[str, ...]]:
@@ -229,8 +99,8 @@ def _places_the_unseen(trajectory: Trajectory, first: int) -> bool:
     looked_at: set[str] = set()
     for number, turn in enumerate(trajectory.turns):
         for sentence in sentences(turn.think) if number >= first else ():
-            match = _PLACES_THE_ANSWER.search(sentence)
-            if match is None or _TENTATIVE.search(sentence) or _REASONED.search(sentence):
+            match = PLACES_THE_ANSWER.search(sentence)
+            if match is None or TENTATIVE.search(sentence) or REASONED.search(sentence):
                 continue
             if re.sub(r"\s", "", match["path"]) not in looked_at:
                 return True
@@ -250,27 +120,38 @@ def _before_looking(trajectory: Trajectory) -> Iterable[str]:
 
 def _settles(sentence: str, question: Question, known: str) -> bool:
     """Whether a sentence claims to know the answer, or states it as a fact. known: normalised text."""
-    said = _PLAN.sub("", sentence)
-    if _CITES.search(sentence) or _TENTATIVE.search(said):
-        return False
-    if _KNOWS_AHEAD.search(sentence) or (question.answer_letter and _names_letter(said, question.answer_letter)):
-        return True
+    said = PLAN.sub("", sentence)
     words, gold = normalised(said), normalised(question.answer_text)
+    if _named_as(words, rf"^answer {{gold}}|{_RIGHT} {{gold}}", gold):
+        return True
+    if CITES.search(sentence) or TENTATIVE.search(said):
+        return False
+    if KNOWS_AHEAD.search(sentence) or (question.answer_letter and _names_letter(said, question.answer_letter)):
+        return True
     others = [other for choice in question.choices if not _holds(gold, other := normalised(choice))]
     if not _holds(words, gold) or any(_holds(words, other) for other in others):
         return False
-    if re.search(rf"\b(?:answer|solution|option|choice|it)\b(?: \w+)? (?:is|be) {re.escape(gold)}\b", words):
+    if _named_as(words, rf"(?:answer|solution|option|choice|it)(?: \w+)? (?:is|be|s) {_SURELY}{{gold}}", gold):
         return True
-    return not _holds(known, gold) and _answers(words, gold, question)
+    return _named_as(words, rf"{{gold}} is {_RIGHT}", gold) or (
+        not _holds(known, gold) and _answers(words, gold, question)
+    )
+
+
+def _named_as(words: str, pattern: str, gold: str) -> bool:
+    """Whether words hold a pattern; `{gold}` in it stands for the gold text."""
+    return bool(gold) and re.search(rf"\b(?:{pattern.format(gold=re.escape(gold))})\b", words) is not None
 
 
 def _names_letter(sentence: str, letter: str) -> bool:
     """Whether a letter is said to be the answer."""
     named = rf"(?:(?i:option|choice|letter)\s+)?[(\[\"'*]*{letter}\b(?!['’])"
     patterns = (
-        rf"(?i:\b(?:answer|option|choice|solution)\b(?:\s+\w+){{0,2}}\s*(?:\bis\b|\bbe\b|:|=)\s*){named}",
+        rf"(?i:\b(?:answer|option|choice|solution)\b(?:\s+\w+){{0,2}}\s*(?:\bis\b|\bbe\b|:|=)\s*{_SURELY}){named}",
         rf"\b{letter}\)?\s+(?i:is|must be|has to be)\s+(?i:the\s+)?(?i:correct|right|true|answer)",
         rf"(?i:\b(?:choose|pick|select|go with|going with|settle on))\s+{named}",
+        rf"(?i:\b(?:correct|right|true) (?:answer|option|choice)),?\s+{named}",
+        rf"^\W*(?i:obviously|clearly|certainly|surely|definitely)\W+{named}\W*$",
         rf"^\W*(?i:it(?:['’]s| is| must be))\s+{named}",
     )
     return any(re.search(pattern, sentence) for pattern in patterns)
@@ -278,14 +159,14 @@ def _names_letter(sentence: str, letter: str) -> bool:
 
 def _answers(words: str, gold: str, question: Question) -> bool:
     """Whether a sentence with the gold text holds half of the words that the question asks about, too."""
-    asked = {_stem(word) for word in normalised(question.text).split() if word not in _WEIGHTLESS}
+    asked = {_stem(word) for word in normalised(question.text).split() if not WEIGHTLESS.fullmatch(word)}
     said = {_stem(word) for word in words.split()} - {_stem(word) for word in gold.split()}
-    return bool(asked) and len(asked & said) * 2 >= len(asked)
+    return bool(asked) and len(asked & said) * 2 >= len(asked) and not said & {"frame", "fps", "need", "requi"}
 
 
 def _stem(word: str) -> str:
     """The beginning of a word, so that `flash`, `flashes` and `flashing` are one."""
-    return word[:5]
+    return re.sub(r"(?<=\w\w\w)(?:es|ed|ing|s)$", "", word)[:5]
 
 
 def _holds(words: str, text: str) -> bool:
