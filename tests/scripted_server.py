@@ -87,9 +87,9 @@ class Script:
         if turns == 0:
             return f"<think>Segment ({h},{m}) may show it.</think><tool>get_caption(({h},{m}))</tool>"
         if turns == 1:
-            return f"<think>Closer.</think><tool>get_caption(({h},{m},{low}))</tool>"
+            return f"<think>Closer: ({h},{m},{low}).</think><tool>get_caption(({h},{m},{low}))</tool>"
         if turns == 2 and dice.random() < 0.4:
-            return f"<think>I ask.</think><tool>video_qa(({h},{m},{low}), What is shown here?)</tool>"
+            return f"<think>I ask about ({h},{m},{low}).</think><tool>video_qa(({h},{m},{low}), What is shown here?)</tool>"
         return f"<think>Now it is clear.</think><answer>{self._answer(prompt, dice)}</answer>"
 
     def _known(self, prompt: str) -> tuple[str, list[list[float]]] | None:
