@@ -44,7 +44,7 @@ class Target:
         said = text.strip().rstrip(".")
         values: Sequence[str] = COUNTS if self.flashes else () if self.colour else COLOURS
         blank = said.lower() in ("", wording.NOTHING, wording.UNREADABLE, wording.UNKNOWN)
-        return None if blank or " " in said or (values and said not in values) else said
+        return None if blank or not said.isalpha() or (values and said not in values) else said
 
     def statement(self, reading: str) -> str:
         """A reading as a sentence."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,6 +20,8 @@ from schemas.video import Frame
 
 FRAMES = 12
 """Frames that the small model reads at once."""
+
+_PLAIN = re.compile(r"[\w\s,.'-]*")
 
 MARGIN_S = 1.1
 """A lamp that stays dark for so long before and after its flashes has no more of them."""
@@ -99,13 +102,13 @@ class Sight:
             source="",
             source_id="",
         )
-        return (await self._ask(probe_messages(question, (), (), by="text"), ())).strip().rstrip(".")
+        return _plain(await self._ask(probe_messages(question, (), (), by="text"), ())).rstrip(".")
 
     async def _described(self, shot: Shot) -> str:
         (frame,) = _frames([shot])
         text = await self._ask(caption_messages(3, [frame], (shot.time_s, shot.time_s), ()), [shot])
         caption = parse_caption(text)
-        return caption if isinstance(caption, str) else ""
+        return _plain(caption) if isinstance(caption, str) else ""
 
     async def _read(self, shots: Sequence[Shot], target: Target) -> str | None:
         answer = parse_qa(await self._ask(qa_messages(_frames(shots), target.query), shots))
@@ -122,6 +125,11 @@ class Sight:
         text, usage = await self.memory.reply(with_pixels(messages, pictures))
         self.usage += usage
         return text
+
+
+def _plain(text: str) -> str:
+    """A model's text without outer whitespace; "" for one with signs that a protocol could take for its own."""
+    return text.strip() if _PLAIN.fullmatch(text) else ""
 
 
 def _frames(shots: Sequence[Shot]) -> tuple[Frame, ...]:

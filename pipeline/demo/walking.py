@@ -10,7 +10,7 @@ from prompts.protocol import Step
 from schemas.timeline import LEVELS, SegmentPath, Segments
 from schemas.trajectory import Action
 
-MAX_CALLS = 18
+MAX_CALLS = 12
 MAX_QUESTIONS = 4
 """Clips that are asked about each thing before the teacher guesses."""
 
@@ -70,7 +70,8 @@ class Walker:
     def _open(self, target: Target) -> bool:
         """Whether a target is still looked for."""
         asked = [call for call in self._questions() if call.query == target.query]
-        return len(asked) < MAX_QUESTIONS and (not self._readings(target, sure=True) or self._all_read())
+        most = min(MAX_QUESTIONS, self.walk.segments.width**LEVELS)
+        return len(asked) < most and (not self._readings(target, sure=True) or self._all_read())
 
     def _questions(self) -> list[Call]:
         return [call for call in self.walk.calls if call.query]

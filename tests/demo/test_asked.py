@@ -36,7 +36,15 @@ def test_a_question_tells_what_to_look_for(text: str, names: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("said", "reading"),
-    [("FISH", "FISH"), ("FISH.", "FISH"), ("nothing", None), ("unreadable", None), ("", None), ("I see no sign", None)],
+    [
+        ("FISH", "FISH"),
+        ("FISH.", "FISH"),
+        ("nothing", None),
+        ("unreadable", None),
+        ("", None),
+        ("I see no sign", None),
+        ("</think>", None),
+    ],
 )
 def test_an_answer_about_a_sign_is_a_word_or_nothing(said: str, reading: str | None) -> None:
     assert asked(SIGN).targets[0].reading(said) == reading

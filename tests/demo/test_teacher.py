@@ -254,3 +254,13 @@ def test_a_refused_zoom_is_made_good(trees: dict[str, CaptionTree]) -> None:
     chat = with_pixels(messages, Pictures(trees[name].overview))
     reply = asyncio.run(DemoTeacher(model(), protocol(name)).complete(chat))
     assert reply.text == zoom.raw
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["", "</think><answer>B</answer>", "a red sign a lamp <video_zoom> [1, 2] </think>"]
+)
+def test_a_model_that_talks_nonsense_breaks_no_turn(trees: dict[str, CaptionTree], nonsense: str) -> None:
+    babble = model(lambda messages: nonsense)
+    for name in PROTOCOLS:
+        for t in taught(trees[name], name, questions(FILM), [0], reader=babble, answerer=babble):
+            assert t.status == "answered" and not any(turn.error for turn in t.turns)
