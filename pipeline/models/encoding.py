@@ -27,12 +27,13 @@ class Prompt:
     """A chat up to where the assistant's reply begins.
 
     text: as the template renders it, one placeholder per picture. lead: what the template puts between the prompt and
-    an assistant's text (SmolVLM: a space). tensors: a batch of one, as the model's forward takes it.
+    an assistant's text (SmolVLM: a space). tensors: a batch of one, as the model's forward takes it. pictures: JPEGs.
     """
 
     text: str
     lead: str
     tensors: Tensors
+    pictures: tuple[bytes, ...] = ()
 
     @property
     def n_tokens(self) -> int:
@@ -64,7 +65,11 @@ class ChatEncoder:
             add_special_tokens=self._adds_special_tokens(text),
             return_tensors="pt",
         )
-        return Prompt(text, self._lead(turns, text), dict(inputs))
+        return Prompt(text, self._lead(turns, text), dict(inputs), tuple(pictures))
+
+    def picture(self, jpeg: bytes) -> Tensors:
+        """One picture as the vision tower takes it."""
+        return dict(self._processor.image_processor(images=[[_picture(jpeg)]], return_tensors="pt"))
 
     def tails(self, prompt: Prompt, choices: Sequence[str]) -> tuple[int, list[Tokens]]:
         """The tokens in which each choice, as the assistant's text, differs from the bare prompt.

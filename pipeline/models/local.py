@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from pipeline.models.batching import SharedRuns
 from pipeline.models.chat import CallCounts, ChatMessage, ChoiceQuestion, Reply
 from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, extended, picture_shapes
+from pipeline.models.features import on_device, tried_features, without_pixels
 from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
 from pipeline.models.scoring import Tokens, by_head, log_likelihoods, softmax, token_batches
 from schemas.captions import Usage
@@ -26,6 +27,7 @@ class _Row:
 
     probe: int
     tensors: Tensors
+    pictures: tuple[bytes, ...]
     tails: dict[int, Tokens]
 
     @property
@@ -91,6 +93,7 @@ class LocalModel:
         self._end_tokens = self._model.generation_config.eos_token_id
         self._pad_token = self._model.generation_config.pad_token_id
         self._encoder = ChatEncoder(processor)
+        self._features = tried_features(self._model, self._encoder)
         self._max_batch_tokens = max_batch_tokens
         self._temperature = temperature
         self._max_new_tokens = max_new_tokens
@@ -153,7 +156,7 @@ class LocalModel:
                 raise Rejected("bad_prompt", str(error)) from error
             for group in by_head(tails):
                 head = next(iter(group.values()))[:-1]
-                yield _Row(index, extended(prompt.tensors, dropped, head), group)
+                yield _Row(index, extended(prompt.tensors, dropped, head), prompt.pictures, group)
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
         try:
@@ -163,7 +166,7 @@ class LocalModel:
         limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         if limit is not None and prompt.n_tokens > limit:
             raise Rejected("prompt_too_long", f"{prompt.n_tokens} tokens, and {self.name} reads {limit} at most")
-        return prompt
+        return prompt if self._features is None else replace(prompt, tensors=without_pixels(prompt.tensors))
 
     def _scored(self, batch: Sequence[_Row]) -> list[dict[int, float]]:
         """For each row its tails' log-likelihoods. Out of memory: in halves, and in smaller batches from now on."""
@@ -182,11 +185,11 @@ class LocalModel:
 
     def _prefilled(self, batch: Sequence[_Row]) -> list[dict[int, float]]:
         """One forward pass, with logits at those positions alone that some row needs."""
-        inputs = collated([row.tensors for row in batch], self._pad_token)
+        inputs = self._inputs(collated([row.tensors for row in batch], self._pad_token), batch)
         positions = sorted({position for row in batch for position in row.scored})
         kept = torch.tensor(positions, device=self._device)
         with torch.inference_mode():
-            logits = self._model(**self._on_device(inputs), use_cache=False, logits_to_keep=kept).logits
+            logits = self._model(**inputs, use_cache=False, logits_to_keep=kept).logits
         self.tokens_read += sum(row.n_tokens for row in batch)
         column = {position: i for i, position in enumerate(positions)}
         return [
@@ -233,7 +236,8 @@ class LocalModel:
 
     def _generated(self, batch: Sequence[_Asked]) -> torch.Tensor:
         """The new tokens, shape (batch, n), on the CPU; a row that ended before the others is padded."""
-        inputs = collated([asked.prompt.tensors for asked in batch], self._pad_token, "left")
+        tensors = collated([asked.prompt.tensors for asked in batch], self._pad_token, "left")
+        inputs = self._inputs(tensors, [asked.prompt for asked in batch])
         first, sampling = batch[0].request, dict[str, Any](do_sample=False)
         if self._temperature > 0:
             sampling = {"do_sample": True, "temperature": self._temperature, "top_k": 0, "top_p": 1.0}
@@ -241,7 +245,7 @@ class LocalModel:
         with torch.inference_mode(), torch.random.fork_rng(devices=gpus):
             torch.manual_seed(int(self._key(first)[:15], 16))
             output = self._model.generate(
-                **self._on_device(inputs),
+                **inputs,
                 **sampling,
                 max_new_tokens=self._max_new_tokens,
                 stop_strings=list(first.stop) or None,
@@ -267,9 +271,12 @@ class LocalModel:
     def _key(self, request: _Request) -> str:
         return self.request_key(request.messages, request.sample, request.stop)
 
-    def _on_device(self, tensors: Tensors) -> Tensors:
-        dtype = self._model.dtype
-        return {k: v.to(self._device, dtype if v.is_floating_point() else None) for k, v in tensors.items()}
+    def _inputs(self, tensors: Tensors, batch: Sequence[_Row] | Sequence[Prompt]) -> dict[str, Any]:
+        """A collated batch as the model takes it: its pictures by their pixels, or by features that are kept."""
+        inputs = on_device(self._model, tensors)
+        if self._features is None:
+            return inputs
+        return inputs | self._features.inputs([picture for row in batch for picture in row.pictures])
 
 
 def cut_after_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:

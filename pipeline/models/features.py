@@ -1,0 +1,87 @@
+"""What a model's vision tower makes of pictures, kept, so that a picture that is shown again is not encoded again."""
+
+import hashlib
+import io
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from pipeline.models.chat import ChatMessage
+from pipeline.models.encoding import ChatEncoder, Tensors, picture_shapes
+from pipeline.models.scoring import token_batches
+
+_MOST_BYTES = 1 << 28
+_AT_ONCE = 32
+"""Pictures that are encoded in one pass."""
+
+_SAME = 0.05
+"""Relative difference of logits in a trial: wide enough for bfloat16, too small for features that lack something."""
+
+
+class PictureFeatures:
+    """The features of pictures, by the hash of their JPEG. Beyond 256 MiB those go that were unused longest."""
+
+    def __init__(self, model: Any, encoder: ChatEncoder) -> None:
+        self._model = model
+        self._encoder = encoder
+        self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    def inputs(self, pictures: Sequence[bytes]) -> dict[str, Any]:
+        """What `forward` and `generate` take in place of pixels, for the pictures of a batch in their order."""
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        if not pictures:
+            return {}
+        keys = [hashlib.sha256(jpeg).hexdigest() for jpeg in pictures]
+        self._encode({key: jpeg for key, jpeg in zip(keys, pictures, strict=True) if key not in self._kept})
+        features: Any = [self._kept[key] for key in keys]
+        for key in keys:
+            self._kept.move_to_end(key)
+        while sum(each.nbytes for each in self._kept.values()) > _MOST_BYTES:
+            self._kept.popitem(last=False)
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}}
+
+    def _encode(self, missing: dict[str, bytes]) -> None:
+        encoded = ((key, self._encoder.picture(jpeg)) for key, jpeg in missing.items())
+        for batch in token_batches(encoded, lambda _: 1, lambda one: picture_shapes(one[1]), lambda: _AT_ONCE):
+            tensors = {name: torch.cat([each[name] for _, each in batch]) for name in batch[0][1]}
+            with torch.inference_mode():
+                output = self._model.get_image_features(**on_device(self._model, tensors), return_dict=True)
+            self._kept |= {key: each.clone() for (key, _), each in zip(batch, output.pooler_output, strict=True)}
+
+
+def tried_features(model: Any, encoder: ChatEncoder) -> PictureFeatures | None:
+    """Features for a model that reads them just as it reads pixels, which a trial shows; None for any other.
+
+    Some take no features, and some need more than one tensor a picture.
+    """
+    features = PictureFeatures(model, encoder)
+    pictures = [_jpeg(Image.linear_gradient("L")), _jpeg(Image.radial_gradient("L"))]
+    try:
+        prompt = encoder.prompt([ChatMessage("user", (pictures[0], "and", pictures[1], "?"))])
+        with torch.inference_mode():
+            by_pixels = model(**on_device(model, prompt.tensors), use_cache=False).logits
+            inputs = on_device(model, without_pixels(prompt.tensors)) | features.inputs(pictures)
+            by_features = model(**inputs, use_cache=False).logits
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return None
+    return features if (by_features - by_pixels).norm() <= _SAME * by_pixels.norm() else None
+
+
+def without_pixels(tensors: Tensors) -> Tensors:
+    """A prompt's tensors but for its pictures' pixels and their mask. Grids stay: positions follow from them."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("pixel_")}
+
+
+def on_device(model: Any, tensors: Tensors) -> dict[str, Any]:
+    """Tensors where the model is, numbers in its precision."""
+    return {k: v.to(model.device, model.dtype if v.is_floating_point() else None) for k, v in tensors.items()}
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG")
+    return out.getvalue()
