@@ -1,6 +1,5 @@
 """Which attempt gets which fault: a seeded plan, whose labels lie apart from the trajectories."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -75,8 +74,3 @@ def plan(questions: Sequence[Question], counts: Mapping[Kind, int], seed: int = 
             plants.append(Plant(question, used[question.question_id], kind))
             used[question.question_id] += 1
     return plants
-
-
-def question_kind(question: Question) -> str:
-    """The kind of a question of the demo: see `questions.KINDS`."""
-    return str(json.loads(question.extras_json)["kind"])

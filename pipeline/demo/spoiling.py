@@ -65,7 +65,7 @@ class Moment:
     @property
     def seen(self) -> list[Interval]:
         """Seconds zoomed into so far."""
-        return [(a.start_s, a.end_s) for a in self.zooms if a.start_s is not None and a.end_s is not None]
+        return [_span(action) for action in self.zooms]
 
 
 def spoiled(moment: Moment, step: Step) -> Step | str:
@@ -84,6 +84,11 @@ def _answer(moment: Moment, text: str) -> tuple[Action]:
     question = moment.plant.question
     letter = question.letters[question.choices.index(text)] if question.choices else text
     return (Action(call_id="", kind="answer", answer=letter),)
+
+
+def _span(action: Action) -> Interval:
+    """Seconds of an action that has them."""
+    return action.start_s or 0.0, action.end_s or 0.0
 
 
 def _mention(action: Action) -> str:
@@ -146,7 +151,7 @@ def _looks_elsewhere(moment: Moment) -> list[Action]:
     starts = [float(start) for start in range(int(moment.setting.video.duration_s) - 7)]
     looks: list[Action] = []
     for _ in question.clue_intervals:
-        taken = [*scenes, *((look.start_s or 0.0, look.end_s or 0.0) for look in looks)]
+        taken = [*scenes, *map(_span, looks)]
         start = dice.choice([s for s in starts if not overlap_s([(s - 1.0, s + 8.0)], taken)])
         looks.append(Action(call_id="", kind="zoom", start_s=start, end_s=start + 7.0, fps=2.0))
     return looks
@@ -162,11 +167,10 @@ def _out_of_bounds(moment: Moment, step: Step) -> Step:
         path[dice.randrange(len(path))] = moment.setting.segments.width + dice.randint(1, 3)
         outside = action.model_copy(update={"segment": tuple(path)})
     else:
-        end = moment.setting.video.duration_s
-        length = (action.end_s or 0.0) - (action.start_s or 0.0)
-        start = round(
-            end + dice.uniform(2.0, 20.0) if dice.random() < 0.5 else end - dice.uniform(0.3, 0.7) * length, 1
-        )
+        (start, end), video_end = _span(action), moment.setting.video.duration_s
+        length = end - start
+        beyond = dice.uniform(2.0, 20.0) if dice.random() < 0.5 else -dice.uniform(0.3, 0.7) * length
+        start = round(video_end + beyond, 1)
         outside = action.model_copy(update={"start_s": start, "end_s": round(start + length, 1)})
     return Step(_renamed(step.think, outside), (outside,))
 
@@ -189,19 +193,18 @@ def _elsewhere(moment: Moment, action: Action) -> Action:
     """An action of the same shape at another place."""
     dice, segments = moment.plant.dice, moment.setting.segments
     if action.segment and segments is not None:
-        other = [path for path in segments.paths(len(action.segment)) if path != action.segment]
-        return action.model_copy(update={"segment": dice.choice(other)})
-    length = (action.end_s or 0.0) - (action.start_s or 0.0)
-    room = moment.setting.video.duration_s - length
-    start = ((action.start_s or 0.0) + dice.uniform(length + 1.0, room - length - 1.0)) % room
-    while overlap_s([(start, start + length)], [(action.start_s or 0.0, action.end_s or 0.0)]) > 0:
-        start = dice.uniform(0.0, room)
-    return action.model_copy(update={"start_s": start, "end_s": start + length})
+        paths = [path for path in segments.paths(len(action.segment)) if path != action.segment]
+        return action.model_copy(update={"segment": dice.choice(paths)})
+    start, end = _span(action)
+    length, other = end - start, start
+    while overlap_s([(other, other + length)], [(start, end)]) > 0:
+        other = dice.uniform(0.0, moment.setting.video.duration_s - length)
+    return action.model_copy(update={"start_s": other, "end_s": other + length})
 
 
 def _false_claim(moment: Moment, step: Step) -> Step:
     """After a look, one statement that it does not show: one of the thought's own changed in a word, or one more."""
-    if not moment.zooms or any(set(statements(text)) - truths(moment.film, moment.seen) for text in moment.said):
+    if not moment.zooms or any(set(statements(text)) - truths(moment.film, moment.seen) for text in moment.said[1:]):
         return step
     dice, true = moment.plant.dice, truths(moment.film, moment.seen)
     own = statements(step.think)
@@ -246,8 +249,8 @@ def _redundant_zooms(moment: Moment, step: Step) -> Step:
         return step
     dice = moment.plant.dice
     action = dice.choice(done)
-    if not action.segment and action.start_s is not None and action.end_s is not None and dice.random() < 0.5:
-        action = action.model_copy(update={"end_s": round((action.start_s + action.end_s) / 2, 1)})
+    if not action.segment and dice.random() < 0.5:
+        action = action.model_copy(update={"end_s": round(sum(_span(action)) / 2, 1)})
     return Step(f"I look at {_mention(action)} {_AGAIN}.", (action,))
 
 

@@ -1,6 +1,7 @@
 """Planted faults: each takes effect in a real rollout, is what its kind says, and leaves no label in the record."""
 
 import asyncio
+import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from pipeline.demo import wording
 from pipeline.demo.faults import FaultyTeacher, altered, missed
 from pipeline.demo.film import film_name, write_film
-from pipeline.demo.plants import SOUND, Kind, Plant, plan, question_kind
+from pipeline.demo.plants import SOUND, Kind, Plant, plan
 from pipeline.demo.questions import questions
 from pipeline.demo.truth import evidence_seen, false_statements, mistakes, scenes_in, statements, truths
 from pipeline.demo.world import COUNTS, Film, film
@@ -225,7 +226,7 @@ def test_a_leak_stands_in_the_first_thought_and_names_the_answer(
 def test_no_zoom_is_needed_or_none_is_made(attempts: tuple[CaptionTree, list[Attempt]]) -> None:
     kinds = set()
     for row in of("no_zoom_needed", attempts):
-        kinds.add(question_kind(row.question))
+        kinds.add(json.loads(row.question.extras_json)["kind"])
         assert not row.question.clue_intervals or len(row.turns) == 1
     assert {"overview", "blind"} <= kinds and kinds & {"sign", "pair", "flash", "open"}
 
