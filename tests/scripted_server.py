@@ -89,7 +89,8 @@ class Script:
         if turns == 1:
             return f"<think>Closer: ({h},{m},{low}).</think><tool>get_caption(({h},{m},{low}))</tool>"
         if turns == 2 and dice.random() < 0.4:
-            return f"<think>I ask about ({h},{m},{low}).</think><tool>video_qa(({h},{m},{low}), What is shown here?)</tool>"
+            leaf = f"({h},{m},{low})"
+            return f"<think>I ask about {leaf}.</think><tool>video_qa({leaf}, What is shown here?)</tool>"
         return f"<think>Now it is clear.</think><answer>{self._answer(prompt, dice)}</answer>"
 
     def _known(self, prompt: str) -> tuple[str, list[list[float]]] | None:
