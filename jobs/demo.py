@@ -118,7 +118,9 @@ def _begin(out: Path, names: Sequence[str], seeds: Sequence[int], attempts: int)
 
 def _write_once(path: Path, text: str) -> None:
     if not path.exists():
-        path.write_text(text, encoding="utf-8")
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
     elif path.read_text(encoding="utf-8") != text:
         raise UserError(
             f"{path} is there and differs from what this demo writes: choose another --out; "

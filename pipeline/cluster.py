@@ -145,6 +145,9 @@ class Cluster:
                 task.cancel()
             await asyncio.gather(finished, *tasks, return_exceptions=True)
             show(await self._snapshot())
+            # At once, and not when the last handle is forgotten: a run that follows needs their memory.
+            for actor in [watch, *(actor for pool in self._actors.values() for actor in pool)]:
+                ray.kill(actor)
 
     def _enqueue(self, shard: int) -> None:
         """Puts a shard before the first stage that has not committed it."""
