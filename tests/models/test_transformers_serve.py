@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from pipeline.demo import world
+from pipeline.demo.film import film_name, write_film
+from pipeline.demo.questions import questions
+from pipeline.models.build import DEMO_FOLDER
 from pipeline.models.calls import CallStore
 from pipeline.models.endpoint import EndpointModel
 from pipeline.models.local import LocalModel
@@ -75,13 +81,17 @@ def _answers(url: str) -> bool:
         return False
 
 
+def sampled(folder: Path) -> Path:
+    """A model folder, set so that the server draws samples where a temperature asks for it."""
+    settings = folder / "generation_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "do_sample": True, "top_k": 0}))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model that is sampled where a temperature asks for it: the server heeds one only where this is set."""
-    path = build_idefics3(tmp_path_factory.mktemp("serve") / "tiny")
-    settings = path / "generation_config.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "do_sample": True, "top_k": 0}))
-    return path
+    """A tiny model with random weights."""
+    return sampled(build_idefics3(tmp_path_factory.mktemp("serve") / "tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +139,15 @@ def test_what_the_server_refuses_is_told_in_its_own_words(base_url: str, tmp_pat
     asyncio.run(ask())
 
 
+def generate(job: Path, out: Path) -> tuple[list[CaptionTree], list[Trajectory], list[Verdict]]:
+    """Carries out a job with the command, in a process of its own: the rows of its only shard."""
+    command = [sys.executable, "-m", "jobs.cli", "generate", str(job), "--out", str(out)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stderr
+    store = RunStore(str(out))
+    return store.rows(CaptionTree, "caption", 0), store.rows(Trajectory, "teach", 0), store.rows(Verdict, "replay", 0)
+
+
 def test_a_run_is_captioned_and_verified_through_the_server(base_url: str, tmp_path: Path) -> None:
     model = {"backend": "endpoint", "base_url": base_url, "model": "tiny", "max_tokens": 8, "concurrency": 4}
     write_job(tmp_path, "http://127.0.0.1/v1", "longvideo_r1", n_videos=1)
@@ -142,15 +161,38 @@ def test_a_run_is_captioned_and_verified_through_the_server(base_url: str, tmp_p
             verifier={**model, "samples": 2},
             captions={"min_width": 2},
         )
-        command = [sys.executable, "-m", "jobs.cli", "generate", str(job), "--out", str(tmp_path / "run")]
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    store = RunStore(str(tmp_path / "run"))
-    (tree,) = store.rows(CaptionTree, "caption", 0)
-    trajectories, verdicts = store.rows(Trajectory, "teach", 0), store.rows(Verdict, "replay", 0)
+        (tree,), trajectories, verdicts = generate(job, tmp_path / "run")
     assert tree.status == "ok" and any(node.caption for node in tree.nodes)
     assert [t.status for t in trajectories] == ["answered"] * 4
     assert {v.verifier for v in verdicts} == {"tiny@2 samples"} and all(v.verifier_tokens for v in verdicts)
     for verdict in verdicts:
         assert verdict.error is None and verdict.observations_match
         assert verdict.p_gold_steps is not None and all(0 < p < 1 for p in verdict.p_gold_steps)
+
+
+@pytest.mark.skipif(not (DEMO_FOLDER / "config.json").exists(), reason="the demo model is not built yet")
+def test_the_demo_model_behind_a_server_tells_evidence_from_overview(tmp_path: Path) -> None:
+    film, folder = world.film(1), sampled(Path(shutil.copytree(DEMO_FOLDER, tmp_path / "demo")))
+    write_film(film, tmp_path / film_name(1))
+    asked = [row for row in questions(film) if row["kind"] == "sign"]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    with served(folder) as url:
+        model = {"backend": "endpoint", "base_url": url, "model": "demo", "max_tokens": 128, "concurrency": 4}
+        job = {
+            "protocol": "longvideo_r1",
+            "attempts": 2,
+            "source": {"path": "questions.jsonl", "videos": "."},
+            "captioner": {**model, "temperature": 0},
+            "teacher": {"backend": "demo"},
+            "verifier": {**model, "answer_by": "text", "samples": 4},
+            "view": {"overview_frames": 24, "overview_side": 80, "zoom_frames": 16, "zoom_side": 448}
+            | {"caption_frames": 12, "caption_side": 80},
+            "captions": {"min_width": 3},
+        }
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+        (tree,), trajectories, verdicts = generate(tmp_path / "job.yaml", tmp_path / "run")
+    assert all(node.caption.endswith(".") and "background" in node.caption for node in tree.nodes)
+    right = [v for v in verdicts if v.answer_correct and v.grounding_recall]
+    assert len(trajectories) == len(verdicts) == 4 and right
+    assert {v.verifier for v in verdicts} == {"demo@4 samples"} and all(v.observations_match for v in verdicts)
+    assert sum(v.evidence_gain or 0.0 for v in right) / len(right) > 0.2
