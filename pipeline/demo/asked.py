@@ -89,7 +89,7 @@ class Asked:
         words = [reading or "" for reading in readings]
         found = wording.pair_answer(*words) if len(words) == 2 else " ".join(words)
         if not self.choices:
-            return found or wording.UNKNOWN
+            return found if all(words) else wording.UNKNOWN
         left = [i for i in range(len(self.choices)) if LETTERS[i] != wrong]
         likeness = {i: _likeness(found, self.choices[i]) for i in left}
         best = [i for i in left if likeness[i] == max(likeness.values())]

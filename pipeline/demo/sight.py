@@ -21,10 +21,10 @@ from schemas.video import Frame
 FRAMES = 12
 """Frames that the small model reads at once."""
 
-_PLAIN = re.compile(r"[\w\s,.'-]*")
-
 MARGIN_S = 1.1
 """A lamp that stays dark for so long before and after its flashes has no more of them."""
+
+_PLAIN = re.compile(r"[\w\s,.'-]*")
 
 
 @dataclass(frozen=True)
