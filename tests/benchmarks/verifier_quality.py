@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -53,7 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.verifier_quality")
     parser.add_argument("--quick", action="store_true", help="one film, a few attempts of each kind")
     parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--out", type=Path, help="keep films and runs there")
+    parser.add_argument("--out", type=Path, help="a new folder: keep films, runs and labels there")
     arguments = parser.parse_args()
     n_films, sound, per_fault = (1, 8, 3) if arguments.quick else (6, 60, 18)
     seeds = range(FIRST_SEED, FIRST_SEED + n_films)
@@ -76,7 +77,7 @@ def setups(sound: int, per_fault: int) -> list[Setup]:
 
 
 def measured(folder: Path, seeds: Sequence[int], runs: Sequence[Setup]) -> list[Judged]:
-    """Renders the films and carries out all runs."""
+    """Renders the films, carries out all runs, and writes what was planted where to `labels.json`."""
     columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task("rendering films")
@@ -86,8 +87,10 @@ def measured(folder: Path, seeds: Sequence[int], runs: Sequence[Setup]) -> list[
         tasks = [progress.add_task(setup.name, total=2 * len(mine)) for setup, mine in zip(runs, plants, strict=True)]
         shared, judged = Shared(folder, lambda done: None), list[Judged]()
         for task, setup, mine in zip(tasks, runs, plants, strict=True):
-            shared.show = lambda done, task=task: progress.advance(task, done)  # type: ignore[misc]
+            shared.show = partial(progress.advance, task)
             judged += PlantedRun(setup, shared).carry_out(seeds, mine)
+    labels = [[one.run, one.plant.trajectory_id, one.plant.kind, one.why, one.reason] for one in judged]
+    (folder / "labels.json").write_text(json.dumps(labels, indent=0) + "\n")
     return judged
 
 
