@@ -28,12 +28,15 @@ FACTS = (
 
 
 def describe(scene: Scene) -> str:
-    """One sentence: the shape's size, colour, kind and direction, the background, and a sign's colour or a lamp."""
-    shape = scene.shape
-    extra = f", with a {scene.sign.colour} sign" if scene.sign else ", with a lamp" if scene.lamp else ""
-    return (
-        f"A {shape.size} {shape.colour} {shape.kind} moves {shape.direction} on a {scene.background} background{extra}."
-    )
+    """One sentence: the shape's size, colour and kind, the background, and a sign's colour or a lamp.
+
+    Not where the shape moves: the small model does not tell that reliably.
+    """
+    shape, extra = scene.shape, ", with a lamp" if scene.lamp else ""
+    if scene.sign:
+        article = "an" if scene.sign.colour == "orange" else "a"
+        extra = f", with {article} {scene.sign.colour} sign"
+    return f"A {shape.size} {shape.colour} {shape.kind} moves on a {scene.background} background{extra}."
 
 
 def sign_query(colour: str) -> str:

@@ -40,11 +40,11 @@ BARS = {
     "choice, zoom": (0.97, 1.0),
     "choice, overview": (0.0, 0.35),
     "word, zoom": (0.97, 1.0),
-    **{f"caption: {name}": (0.95, 1.0) for name in ("size", "colour", "kind", "direction", "background", "extra")},
+    **{f"caption: {name}": (0.95, 1.0) for name in ("size", "colour", "kind", "background", "extra")},
 }
 """Lowest and highest share allowed; what is not listed is reported alone."""
 
-_SENTENCE = re.compile(r"A (\w+) (\w+) (\w+) moves (\w+) on a (\w+) background(?:, with (.+))?\.")
+_SENTENCE = re.compile(r"A (\w+) (\w+) (\w+) moves on a (\w+) background(?:, with an? (.+))?\.")
 
 Scores = dict[str, list[bool]]
 
@@ -147,12 +147,12 @@ def _claims(
 ) -> None:
     zoom = _look(video, *sign.shown, 8, ZOOM_SIDE)
     said = wording.describe(scene)
-    other = world.pick(rng, [d for d in world.DIRECTIONS if d != scene.shape.direction])
+    other = world.pick(rng, [name for name in world.BACKGROUNDS if name != scene.background])
     statements = {
         "true word": wording.sign_statement(sign.colour, sign.word),
         "near-miss word": wording.sign_statement(sign.colour, world.pick(rng, near_misses(sign.word))),
         "true description": said,
-        "wrong direction": said.replace(scene.shape.direction, other, 1),
+        "wrong background": said.replace(f" {scene.background} ", f" {other} ", 1),
         "wrong kind": said.replace(
             f" {scene.shape.kind} ", f" {world.pick(rng, [k for k in world.KINDS if k != scene.shape.kind])} ", 1
         ),
@@ -211,7 +211,7 @@ def _caption(
         return
     found, truth = _SENTENCE.fullmatch(said), _SENTENCE.fullmatch(wanted[0])
     assert truth is not None
-    for number, name in enumerate(("size", "colour", "kind", "direction", "background", "extra"), start=1):
+    for number, name in enumerate(("size", "colour", "kind", "background", "extra"), start=1):
         scores[f"caption: {name}"].append(found is not None and found[number] == truth[number])
 
 

@@ -30,39 +30,46 @@ def texts(bank: Bank) -> list[str]:
 
 
 KINDS = ("probe", "long probe", "blind", "reading", "caption", "captions", "statements")
-_SHARES = (0.34, 0.08, 0.03, 0.2, 0.08, 0.1, 0.17)
-_SIZES = (14, 4, 16, 20, 20, 8, 14)
+_SHARES = (0.36, 0.07, 0.03, 0.2, 0.07, 0.1, 0.17)
+_SIZES = (12, 3, 12, 6, 6, 5, 12)
+"""How often each kind is taught, and lessons in a batch of it."""
 
 
 def lessons_of(rng: np.random.Generator, bank: Bank, kind: str, size: int, easy: bool = False) -> list[Lesson]:
     """Lessons of a kind with as many frames each, so that they fit one batch. easy: a frame or two."""
-
-    def one() -> Callable[[], Lesson]:
-        if kind == "probe":
-            most = 2 if easy else 9
-            clips = [int(n) for n in rng.integers(1, most, int(rng.integers(1, 2 if easy else 4)))]
-            n_overview = 0 if easy or rng.random() < 0.3 else int(rng.integers(1, 9))
-            if not easy and rng.random() < 0.12:
-                clips, n_overview = [], int(rng.integers(1, 13))
-            return lambda: lessons.probes(rng, bank, n_overview, clips, 8)
-        if kind == "long probe":
-            clips = [int(n) for n in rng.integers(6, 13, int(rng.integers(0, 4)))]
-            n_overview = int(rng.integers(14, 26))
-            return lambda: lessons.probes(rng, bank, n_overview, clips, 14)
-        if kind == "blind":
-            return lambda: lessons.probes(rng, bank, 0, [], 6)
-        n_frames = int(rng.integers(1, 2 if easy else 13))
-        if kind == "reading":
-            return lambda: lessons.reading(rng, bank, n_frames)
-        if kind == "caption":
-            return lambda: lessons.captions(rng, bank, 1)
-        if kind == "captions":
-            n_frames = int(rng.integers(2, 25 if rng.random() < 0.3 else 13))
-            return lambda: lessons.captions(rng, bank, n_frames)
-        return lambda: lessons.statements(rng, bank, n_frames, 9)
-
-    make = one()
+    make = _maker(rng, bank, kind, easy)
     return [make() for _ in range(size)]
+
+
+def _maker(rng: np.random.Generator, bank: Bank, kind: str, easy: bool) -> Callable[[], Lesson]:
+    if kind == "probe":
+        n_overview, clips = _probe_frames(rng, easy)
+        return lambda: lessons.probes(rng, bank, n_overview, clips, 8)
+    if kind == "long probe":
+        clips = [int(n) for n in rng.integers(6, 13, int(rng.integers(0, 4)))]
+        n_overview = int(rng.integers(14, 26))
+        return lambda: lessons.probes(rng, bank, n_overview, clips, 14)
+    if kind == "blind":
+        return lambda: lessons.probes(rng, bank, 0, [], 6)
+    n_frames = int(rng.integers(1, 2 if easy else 17 if rng.random() < 0.3 else 10))
+    if kind == "reading":
+        return lambda: lessons.readings(rng, bank, n_frames, max(2, 24 // (n_frames + 2)))
+    if kind == "caption":
+        return lambda: lessons.captions(rng, bank, 1, 8)
+    if kind == "captions":
+        n_frames = int(rng.integers(2, 25 if rng.random() < 0.3 else 13))
+        return lambda: lessons.captions(rng, bank, n_frames, max(1, 24 // n_frames))
+    return lambda: lessons.statements(rng, bank, n_frames, 9)
+
+
+def _probe_frames(rng: np.random.Generator, easy: bool) -> tuple[int, list[int]]:
+    """Frames of the overview and of each zoom."""
+    if easy:
+        return 0, [1]
+    if rng.random() < 0.12:
+        return int(rng.integers(1, 13)), []
+    n_overview = 0 if rng.random() < 0.3 else int(rng.integers(1, 9))
+    return n_overview, [int(n) for n in rng.integers(1, 9, int(rng.integers(1, 4)))]
 
 
 def logits(model: Any, bank: Bank, packed: Packed, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,8 +14,8 @@ from schemas.chat import Message
 from schemas.question import Question
 from schemas.video import Frame
 
-SPLITS = ("Question: ", "Statement: ")
-"""Where what is asked begins behind the frames that several questions share."""
+QUESTION, STATEMENT, USER = "Question: ", "Statement: ", "<|im_start|>user: "
+"""Where the chats of a lesson begin to differ: behind frames that they share, or behind their system message."""
 
 SPACING_S = (0.22, 0.38)
 """Seconds between zoomed frames when a lamp is counted: no flash of 0.4 s, and no gap between two, is missed."""
@@ -33,9 +33,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Lesson:
-    """asked: whole chats that begin with the same frames, each with its answer. rows: of the bank, frame by frame."""
+    """asked: whole chats, each with its answer. split: where they begin to differ. rows: of the bank, frame by frame,
+    once for frames that are shared."""
 
     asked: tuple[tuple[tuple[Message, ...], str], ...]
+    split: str
     rows: tuple[int, ...]
 
 
@@ -227,43 +229,56 @@ def probes(rng: np.random.Generator, bank: Bank, n_overview: int, clips: Sequenc
         (probe_messages(q, shown_small, shown_zooms, by="text"), answer)
         for q, answer in _choices(rng, film, frames, asks)
     )
-    return Lesson(asked, tuple(f.row for f in frames))
+    return Lesson(asked, QUESTION, tuple(f.row for f in frames))
 
 
-def reading(rng: np.random.Generator, bank: Bank, n_frames: int) -> Lesson:
-    """One open question about a clip, or about frames too small to read."""
-    film = film_of(rng, bank, int(rng.integers(2, 4)))
-    at = int(rng.integers(len(film)))
-    small = rng.random() < 0.15
-    frames = overview(rng, film, n_frames) if small else clip(rng, film, at, n_frames, whole=True)
+def readings(rng: np.random.Generator, bank: Bank, n_frames: int, count: int) -> Lesson:
+    """Open questions, each about a clip of its own, or about frames too small to read."""
+    asked, rows = [], []
+    for _ in range(count):
+        film = film_of(rng, bank, int(rng.integers(2, 4)))
+        at = int(rng.integers(len(film)))
+        small = rng.random() < 0.15
+        frames = overview(rng, film, n_frames) if small else clip(rng, film, at, n_frames, whole=True)
+        query, answer = _open_question(rng, frames)
+        asked.append((qa_messages(_frames(rng, len(frames), rng.uniform(0.2, 1.0)), query), answer))
+        rows += [f.row for f in frames]
+    return Lesson(tuple(asked), USER, tuple(rows))
+
+
+def _open_question(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, str]:
     draw = rng.random()
-    colours = [f.scenery.scene.sign.colour for f in frames if f.scenery.scene.sign]
     has_lamp = any(f.scenery.scene.lamp for f in frames)
     if (has_lamp and draw < 0.8) or draw < 0.05:
-        query, answer = wording.FLASH_QUERY, counted(frames) or wording.UNKNOWN
-    elif draw < 0.93:
-        colour = pick(rng, colours) if colours and rng.random() < 0.9 else pick(rng, world.COLOURS)
-        query, answer = wording.sign_query(colour), read(frames, colour)
-    else:
-        query, answer = wording.FLOOR_QUERY, film[0].floor
-    shown = _frames(rng, len(frames), rng.uniform(0.2, 1.0))
-    return Lesson(((qa_messages(shown, query), answer),), tuple(f.row for f in frames))
+        return wording.FLASH_QUERY, counted(frames) or wording.UNKNOWN
+    if draw > 0.93:
+        return wording.FLOOR_QUERY, frames[0].scenery.floor
+    colours = [f.scenery.scene.sign.colour for f in frames if f.scenery.scene.sign]
+    colour = pick(rng, colours) if colours and rng.random() < 0.9 else pick(rng, world.COLOURS)
+    return wording.sign_query(colour), read(frames, colour)
 
 
-def captions(rng: np.random.Generator, bank: Bank, n_frames: int) -> Lesson:
-    """The description of a segment, scene by scene, of small frames."""
+def captions(rng: np.random.Generator, bank: Bank, n_frames: int, count: int) -> Lesson:
+    """Descriptions of segments, scene by scene, of small frames."""
+    asked, rows, level = [], [], int(rng.integers(1, 4))
     most = 1 if n_frames == 1 else max(2, min(9, n_frames // 2 + 1))
-    film = film_of(rng, bank, int(rng.integers(1, most + 1)))
-    frames = overview(rng, film, n_frames)
+    for _ in range(count):
+        film = film_of(rng, bank, int(rng.integers(1, most + 1)))
+        frames = overview(rng, film, n_frames)
+        shown = _frames(rng, len(frames), rng.uniform(0.3, 4.0))
+        span = (shown[0].time_s, shown[-1].time_s)
+        asked.append((caption_messages(level, shown, span, ()), _described(frames)))
+        rows += [f.row for f in frames]
+    return Lesson(tuple(asked), USER, tuple(rows))
+
+
+def _described(frames: Sequence[Shown]) -> str:
+    """A sentence for each scene, in order of time."""
     scenes: list[Scenery] = []
     for frame in frames:
         if not scenes or frame.scenery is not scenes[-1]:
             scenes.append(frame.scenery)
-    answer = " ".join(wording.describe(item.scene) for item in scenes)
-    shown = _frames(rng, len(frames), rng.uniform(0.3, 4.0))
-    span = (shown[0].time_s, shown[-1].time_s)
-    messages = caption_messages(int(rng.integers(1, 4)), shown, span, ())
-    return Lesson(((messages, answer),), tuple(f.row for f in frames))
+    return " ".join(wording.describe(item.scene) for item in scenes)
 
 
 def statements(rng: np.random.Generator, bank: Bank, n_frames: int, asks: int) -> Lesson:
@@ -279,7 +294,7 @@ def statements(rng: np.random.Generator, bank: Bank, n_frames: int, asks: int) -
     for _ in range(asks):
         text, right = statement(rng, frames)
         asked.append((claim_messages(text, shown), YES_NO[0] if right else YES_NO[1]))
-    return Lesson(tuple(asked), tuple(f.row for f in frames))
+    return Lesson(tuple(asked), STATEMENT, tuple(f.row for f in frames))
 
 
 def statement(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, bool]:
@@ -310,7 +325,7 @@ def statement(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, b
 def _altered(rng: np.random.Generator, sentence: str) -> str:
     """The sentence with one of its attributes changed."""
     words = sentence.replace(",", " ,").replace(".", " .").split()
-    kinds = (world.SIZES, world.COLOURS, world.KINDS, world.DIRECTIONS, world.BACKGROUNDS)
+    kinds = (world.SIZES, world.COLOURS, world.KINDS, world.BACKGROUNDS)
     places = [(i, values) for i, word in enumerate(words) for values in kinds if word in values]
     place, values = pick(rng, places)
     words[place] = pick(rng, [value for value in values if value != words[place]])

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,3 +141,4 @@ def _make(make: Callable[[int], B], steps: range, queue: Any) -> None:
     torch.set_num_threads(1)
     for step in steps:
         queue.put(make(step))
+    signal.pause()  # the last batches are read out of this process's memory

@@ -1,4 +1,4 @@
-"""Lessons as tensors: the frames once, then every question about them, none of which sees another."""
+"""Lessons as tensors: what their chats share once, then what is left of each chat, none of which sees another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline.demo.training.lessons import SPLITS, Lesson
+from pipeline.demo.training.lessons import Lesson
 from pipeline.demo.training.reader import answered, rendered
 
 _UNSEEN = -100
@@ -38,7 +38,7 @@ Row = tuple[list[int], list[int], list[int], list[int]]
 
 
 def pack(lessons: Sequence[Lesson], tokenizer: Any) -> Packed:
-    """A batch, padded on the right. Each question's logits are those of its chat alone (positions go on from the
+    """A batch, padded on the right. Each chat's logits are those of the chat alone (positions go on from the
     shared part)."""
     rows = [_row(lesson, tokenizer) for lesson in lessons]
     longest = max(len(row[0]) for row in rows)
@@ -61,8 +61,8 @@ def _row(lesson: Lesson, tokenizer: Any) -> Row:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     chats = [rendered(messages) for messages, _ in lesson.asked]
-    shared = _shared(chats)
-    ids = tokens(shared) if shared else []
+    shared = _shared(chats, lesson.split)
+    ids = tokens(shared)
     positions, segments, targets = list(range(len(ids))), [0] * len(ids), [_UNSEEN] * len(ids)
     start = len(ids)
     for number, (chat, (_, answer)) in enumerate(zip(chats, lesson.asked, strict=True)):
@@ -74,11 +74,8 @@ def _row(lesson: Lesson, tokenizer: Any) -> Row:
     return ids, positions, segments, targets
 
 
-def _shared(chats: Sequence[str]) -> str:
-    """What all chats of a lesson begin with: up to where the question stands; nothing for a single chat."""
-    if len(chats) == 1:
-        return ""
-    cut = max(chats[0].rfind(split) for split in SPLITS)
-    shared = chats[0][:cut]
-    assert cut > 0 and all(chat.startswith(shared) for chat in chats)
+def _shared(chats: Sequence[str], split: str) -> str:
+    """What all chats of a lesson begin with: up to where the last of the splits stands."""
+    shared = chats[0][: chats[0].rindex(split)]
+    assert all(chat.startswith(shared) for chat in chats)
     return shared

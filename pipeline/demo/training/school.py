@@ -39,7 +39,8 @@ def train(
     scenes = bank.build(model, curriculum.n_scenes, seed, device, say)
     processor = reader.processor(language.texts(scenes))
     say(f"tokenizer: {len(processor.tokenizer)} tokens")
-    speaking = _with_vocabulary(model, processor.tokenizer, _scaled(model, scenes), device)
+    settle(model, scenes)
+    speaking = _with_vocabulary(model, processor.tokenizer, device)
     talking = Plan("language", curriculum.language_steps, 1.5e-3, work / "language.pt")
     language.train(speaking, scenes, processor.tokenizer, talking, seed, device, say)
     save(speaking, processor, out)
@@ -58,21 +59,30 @@ class _Placeholder:
         return 8
 
 
-def _scaled(model: Any, scenes: bank.Bank) -> float:
-    """Scales the bank's tokens to `_TOKEN_SCALE`. Returns by how much."""
+@torch.no_grad()
+def settle(model: Any, scenes: bank.Bank) -> None:
+    """Takes out what all image tokens share and scales the rest to `_TOKEN_SCALE`, in the model and in the bank.
+
+    The connector has no bias: as much of the mean as can be goes into the bias of the layer norm before it.
+    """
+    weight, bias = model.model.connector.modality_projection.proj.weight, model.model.vision_model.post_layernorm.bias
     sample = scenes.tokens[:: max(1, len(scenes.tokens) // 1000)].float()
-    scale = _TOKEN_SCALE / (sample - sample.mean((0, 1))).std().item()
-    scenes.tokens.mul_(scale)
-    return scale
+    mean = sample.mean((0, 1)).to(weight.device)
+    summed = weight.view(weight.shape[0], -1, bias.shape[0]).sum(1)
+    shift = torch.linalg.lstsq(summed.cpu(), mean.cpu()[:, None]).solution[:, 0].to(weight.device)
+    removed = (summed @ shift).cpu()
+    scale = _TOKEN_SCALE / (sample - removed).std().item()
+    bias -= shift
+    weight *= scale
+    scenes.tokens.sub_(removed.to(scenes.tokens.dtype)).mul_(scale)
 
 
-def _with_vocabulary(model: Any, tokenizer: Any, scale: float, device: torch.device) -> Any:
+def _with_vocabulary(model: Any, tokenizer: Any, device: torch.device) -> Any:
     """A fresh language model for a tokenizer, behind the trained tower and its connector."""
     grown = network.build(tokenizer).to(device)
     grown.model.vision_model.load_state_dict(model.model.vision_model.state_dict())
     grown.model.connector.load_state_dict(model.model.connector.state_dict())
     with torch.no_grad():
-        grown.model.connector.modality_projection.proj.weight.mul_(scale)
         grown.get_input_embeddings().weight.mul_(_EMBEDDING_SCALE)
     return grown
 
