@@ -42,6 +42,7 @@ _HINT_LEAKS = (
 _AGAIN = "once more, to be sure"
 _SPAN = re.compile(r"\d+(?:\.\d+)? s to \d+(?:\.\d+)? s")
 _SEGMENT = re.compile(r"\(\d+(?:, ?\d+)+\)")
+_A, _AN = re.compile(r"\ban (?=[^aeiou])"), re.compile(r"\ba (?=[aeiou])")
 _ACTION = re.compile(r"<(?!think)(\w+)>(.*)</\1>\s*$", re.DOTALL)
 
 
@@ -224,7 +225,8 @@ def _falsified(statement: str, true: set[str], dice: random.Random) -> str:
     changed = [
         "".join([*tokens[:i], other, *tokens[i + 1 :]]) for i, group in places for other in group if other != tokens[i]
     ]
-    return dice.choice([text for text in changed if text not in true])
+    grammatical = [_AN.sub("an ", _A.sub("a ", text)) for text in changed]
+    return dice.choice([text for text in grammatical if text not in true])
 
 
 def _gold_leaked(moment: Moment, step: Step) -> Step:

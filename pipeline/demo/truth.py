@@ -12,7 +12,7 @@ from schemas.trajectory import Trajectory
 
 _STATEMENT = re.compile(
     r"The \w+ sign says [A-Z]+\.|The lamp flashes \w+ times\.|The floor is \w+\."
-    r"|A \w+ \w+ \w+ moves \w+ on a \w+ background(?:, with a \w+ sign|, with a lamp)?\."
+    r"|A \w+ \w+ \w+ moves[\w ]* on a \w+ background(?:, with an? \w+ sign|, with a lamp)?\."
 )
 
 
