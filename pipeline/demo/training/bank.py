@@ -16,7 +16,7 @@ from pipeline.demo.training.network import TOKENS, look
 from pipeline.demo.training.pictures import OVERVIEW_WIDTHS, ZOOM_WIDTHS, seen
 from pipeline.demo.world import FIRST_TRAINING_SEED, Film, Scene, pick
 
-_FIRST_SEED = FIRST_TRAINING_SEED + 10_000_000
+FIRST_SEED = FIRST_TRAINING_SEED + 10_000_000
 _SCENES_A_SEED = 50
 
 
@@ -45,30 +45,32 @@ class Bank:
 
 def build(model: Any, n_scenes: int, seed: int, device: torch.device, say: Callable[[str], None]) -> Bank:
     """Draws the scenes in other processes and looks at them here."""
-    seeds = [_FIRST_SEED + seed * 100_000 + i for i in range(n_scenes // _SCENES_A_SEED)]
+    seeds = [FIRST_SEED + seed * 100_000 + i for i in range(n_scenes // _SCENES_A_SEED)]
     sceneries: dict[str, list[Scenery]] = {colour: [] for colour in world.COLOURS}
     tokens, n_rows = [], 0
     with multiprocessing.get_context("fork").Pool(2, torch.set_num_threads, (1,)) as pool:
-        for number, (pixels, found) in enumerate(pool.imap(_draw, seeds, chunksize=1)):
+        for number, (pixels, found) in enumerate(pool.imap(draw, seeds, chunksize=1)):
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
                 _, seen_tokens = look(model, torch.from_numpy(pixels).to(device))
             tokens.append(seen_tokens.to("cpu", torch.bfloat16))
             for item in found:
-                sceneries[item.floor].append(_moved(item, n_rows))
+                sceneries[item.floor].append(moved(item, n_rows))
             n_rows += len(pixels)
             if number % 20 == 19:
                 say(f"bank {number + 1}/{len(seeds)}: {n_rows} frames")
     return Bank(torch.cat(tokens).view(-1, TOKENS, tokens[0].shape[-1]), sceneries)
 
 
-def _moved(item: Scenery, by: int) -> Scenery:
-    def moved(rows: tuple[int, ...]) -> tuple[int, ...]:
+def moved(item: Scenery, by: int) -> Scenery:
+    """The scenery with its rows behind `by` others."""
+
+    def later(rows: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(row + by for row in rows)
 
-    return replace(item, word=moved(item.word), blank=moved(item.blank), overview=moved(item.overview))
+    return replace(item, word=later(item.word), blank=later(item.blank), overview=later(item.overview))
 
 
-def _draw(seed: int) -> tuple[np.ndarray, list[Scenery]]:
+def draw(seed: int) -> tuple[np.ndarray, list[Scenery]]:
     """Fifty scenes of a seed: frames uint8 (rows, 256, 256, 3), and which rows show what."""
     rng = np.random.default_rng(seed)
     frames: list[np.ndarray] = []

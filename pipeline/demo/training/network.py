@@ -48,7 +48,7 @@ def build(tokenizer: Any) -> Any:
         },
     )
     model = transformers.Idefics3ForConditionalGeneration(config)
-    model.generation_config = transformers.GenerationConfig(**special, do_sample=False, max_new_tokens=256)
+    model.generation_config = transformers.GenerationConfig(**special, do_sample=True, top_k=0, max_new_tokens=256)
     positions = model.model.vision_model.embeddings.position_embedding.weight
     with torch.no_grad():
         positions.copy_(_sines(VISION["hidden_size"], PATCHES))

@@ -8,13 +8,11 @@ from typing import Any
 
 import torch
 
-from pipeline.demo.training import bank, language, network, reader, tower
+from pipeline.demo.training import bank, language, meanings, network, reader, tower
 from pipeline.demo.training.loop import Plan
 
-_TOKEN_SCALE = 0.3
 _EMBEDDING_SCALE = 5.0
-"""Image tokens start with this standard deviation, text embeddings this many times larger than transformers makes
-them: side by side, so that neither drowns the other."""
+"""Text embeddings start this many times larger than transformers makes them, so that image tokens do not drown them."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,12 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     model = network.build(_Placeholder()).to(device)
     seeing = Plan("tower", curriculum.tower_steps, 1.2e-3, work / "tower.pt")
-    tower.train(model, seeing, curriculum.batch, seed, device, say)
+    heads = tower.train(model, seeing, curriculum.batch, seed, device, say)
     scenes = bank.build(model, curriculum.n_scenes, seed, device, say)
     processor = reader.processor(language.texts(scenes))
     say(f"tokenizer: {len(processor.tokenizer)} tokens")
-    settle(model, scenes)
-    speaking = _with_vocabulary(model, processor.tokenizer, device)
+    speaking = with_vocabulary(model, processor.tokenizer, device)
+    meanings.align(speaking, heads, processor.tokenizer, scenes)
     talking = Plan("language", curriculum.language_steps, 1.5e-3, work / "language.pt")
     language.train(speaking, scenes, processor.tokenizer, talking, seed, device, say)
     save(speaking, processor, out)
@@ -59,31 +57,14 @@ class _Placeholder:
         return 8
 
 
-@torch.no_grad()
-def settle(model: Any, scenes: bank.Bank) -> None:
-    """Takes out what all image tokens share and scales the rest to `_TOKEN_SCALE`, in the model and in the bank.
-
-    The connector has no bias: as much of the mean as can be goes into the bias of the layer norm before it.
-    """
-    weight, bias = model.model.connector.modality_projection.proj.weight, model.model.vision_model.post_layernorm.bias
-    sample = scenes.tokens[:: max(1, len(scenes.tokens) // 1000)].float()
-    mean = sample.mean((0, 1)).to(weight.device)
-    summed = weight.view(weight.shape[0], -1, bias.shape[0]).sum(1)
-    shift = torch.linalg.lstsq(summed.cpu(), mean.cpu()[:, None]).solution[:, 0].to(weight.device)
-    removed = (summed @ shift).cpu()
-    scale = _TOKEN_SCALE / (sample - removed).std().item()
-    bias -= shift
-    weight *= scale
-    scenes.tokens.sub_(removed.to(scenes.tokens.dtype)).mul_(scale)
-
-
-def _with_vocabulary(model: Any, tokenizer: Any, device: torch.device) -> Any:
+def with_vocabulary(model: Any, tokenizer: Any, device: torch.device) -> Any:
     """A fresh language model for a tokenizer, behind the trained tower and its connector."""
     grown = network.build(tokenizer).to(device)
     grown.model.vision_model.load_state_dict(model.model.vision_model.state_dict())
     grown.model.connector.load_state_dict(model.model.connector.state_dict())
     with torch.no_grad():
         grown.get_input_embeddings().weight.mul_(_EMBEDDING_SCALE)
+        grown.lm_head.weight.copy_(0.5 * grown.get_input_embeddings().weight)
     return grown
 
 

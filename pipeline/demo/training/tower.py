@@ -58,10 +58,10 @@ def accuracy(model: Any, heads: Heads, sample: Batch) -> dict[str, float]:
     for name, values in logits.items():
         right, truth = values.argmax(-1) == labels[name], labels[name]
         shown = truth >= 0 if name in ("background", "floor") else truth > 0
-        found[name] = right[shown].float().mean().item()
+        found[name] = round(right[shown].float().mean().item(), 3)
         if name not in ("background", "floor"):
             empty.append(right[truth == 0].float().mean().item())
-    return {**found, "empty": min(empty)}
+    return {**found, "empty": round(min(empty), 3)}
 
 
 class Seer(torch.nn.Module):
@@ -72,8 +72,11 @@ class Seer(torch.nn.Module):
         self.vision, self.connector, self.heads = model.model.vision_model, model.model.connector, heads
 
 
-def train(model: Any, plan: Plan, size: int, seed: int, device: torch.device, say: Callable[[str], None]) -> None:
-    """Trains tower and connector on batches of `size` fresh pictures, and says how well they tell held-out ones."""
+def train(model: Any, plan: Plan, size: int, seed: int, device: torch.device, say: Callable[[str], None]) -> Heads:
+    """Trains tower and connector on batches of `size` fresh pictures, and says how well they tell held-out ones.
+
+    Returns the heads: they know which directions of an image token mean what.
+    """
     heads = Heads().to(device)
 
     def pictures(step: int) -> Batch:
@@ -87,4 +90,5 @@ def train(model: Any, plan: Plan, size: int, seed: int, device: torch.device, sa
 
     fit(Task(Seer(model, heads), pictures, losses), plan, device, say)
     held_out = on(pictures(plan.steps), device)
-    say(f"tower: { ({name: round(share, 3) for name, share in accuracy(model, heads, held_out).items()}) }")
+    say(f"tower: {accuracy(model, heads, held_out)}")
+    return heads
