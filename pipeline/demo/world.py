@@ -72,7 +72,7 @@ _UNLIKE = {
 
 @dataclass(frozen=True)
 class Shape:
-    """radius, start, end: pixels; it moves evenly from start to end of its scene, with a trail of two discs behind it."""
+    """radius, start, end: pixels; it moves evenly from start to end, with two discs as a trail."""
 
     kind: str
     colour: str

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.demo.training.meanings import HIDDEN, meanings
 from pipeline.demo.training.pictures import GRID, LABELS, PATCHES, SHAPED, SIDE
 
 PATCH = SIDE // PATCHES
@@ -19,8 +20,6 @@ VISION = {
     "image_size": SIDE,
     "patch_size": PATCH,
 }
-HIDDEN = 256
-
 Logits = dict[str, torch.Tensor]
 
 
@@ -71,6 +70,8 @@ class Heads(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tokens = torch.nn.ModuleDict({name: torch.nn.Linear(HIDDEN, size) for name, size in LABELS.items()})
+        for name, head in self.tokens.items():
+            head.weight.data.copy_(5.0 * meanings(name))
         self.patches = torch.nn.ModuleDict(
             {name: torch.nn.Linear(VISION["hidden_size"], LABELS[name]) for name in SHAPED}
         )

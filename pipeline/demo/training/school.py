@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from pipeline.demo.training import bank, language, meanings, network, reader, tower
+from pipeline.demo.training import bank, language, network, reader, tower
 from pipeline.demo.training.loop import Plan
+from pipeline.demo.training.meanings import text_direction
 
-_EMBEDDING_SCALE = 5.0
-"""Text embeddings start this many times larger than transformers makes them, so that image tokens do not drown them."""
+_TEXT_LENGTH = 1.6
+"""Length of a text embedding at the start; a word on a sign has nearly the same."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     model = network.build(_Placeholder()).to(device)
     seeing = Plan("tower", curriculum.tower_steps, 1.2e-3, work / "tower.pt")
-    heads = tower.train(model, seeing, curriculum.batch, seed, device, say)
+    tower.train(model, seeing, curriculum.batch, seed, device, say)
     scenes = bank.build(model, curriculum.n_scenes, seed, device, say)
     processor = reader.processor(language.texts(scenes))
     say(f"tokenizer: {len(processor.tokenizer)} tokens")
     speaking = with_vocabulary(model, processor.tokenizer, device)
-    meanings.align(speaking, heads, processor.tokenizer, scenes)
+    centre(speaking, scenes)
     talking = Plan("language", curriculum.language_steps, 1.5e-3, work / "language.pt")
     language.train(speaking, scenes, processor.tokenizer, talking, seed, device, say)
     save(speaking, processor, out)
@@ -58,14 +59,32 @@ class _Placeholder:
 
 
 def with_vocabulary(model: Any, tokenizer: Any, device: torch.device) -> Any:
-    """A fresh language model for a tokenizer, behind the trained tower and its connector."""
+    """A fresh language model for a tokenizer, behind the trained tower and its connector.
+
+    Its embeddings start on the directions that image tokens were taught, and so does what it says.
+    """
     grown = network.build(tokenizer).to(device)
     grown.model.vision_model.load_state_dict(model.model.vision_model.state_dict())
     grown.model.connector.load_state_dict(model.model.connector.state_dict())
+    directions = torch.stack([text_direction(tokenizer.decode([i]).strip()) for i in range(len(tokenizer))])
     with torch.no_grad():
-        grown.get_input_embeddings().weight.mul_(_EMBEDDING_SCALE)
-        grown.lm_head.weight.copy_(0.5 * grown.get_input_embeddings().weight)
+        grown.get_input_embeddings().weight.copy_(_TEXT_LENGTH * directions)
+        grown.lm_head.weight.copy_(0.5 * _TEXT_LENGTH * directions)
     return grown
+
+
+@torch.no_grad()
+def centre(model: Any, scenes: bank.Bank) -> None:
+    """Takes out what all image tokens share, in the model and in the bank.
+
+    The connector has no bias: as much of the mean as can be goes into the bias of the layer norm before it.
+    """
+    weight, bias = model.model.connector.modality_projection.proj.weight, model.model.vision_model.post_layernorm.bias
+    sample = scenes.tokens[:: max(1, len(scenes.tokens) // 1000)].float()
+    summed = weight.view(weight.shape[0], -1, bias.shape[0]).sum(1).cpu()
+    shift = torch.linalg.lstsq(summed, sample.mean((0, 1))[:, None], driver="gelsd").solution[:, 0]
+    bias -= shift.to(bias.device)
+    scenes.tokens.copy_((scenes.tokens.float() - summed @ shift).to(scenes.tokens.dtype))
 
 
 def save(model: Any, processor: Any, out: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.demo.training.loop import Plan, Task, fit
+from pipeline.demo.training.meanings import meanings
 from pipeline.demo.training.network import Heads, Logits, look
 from pipeline.demo.training.pictures import LABELS, NONE, SHAPED, Labelled, crowded
 from pipeline.demo.world import FIRST_TRAINING_SEED
@@ -49,6 +50,13 @@ def loss(logits: Logits, labels: Logits) -> torch.Tensor:
     return total
 
 
+def distance(tokens: torch.Tensor, labels: Logits, codes: Logits) -> torch.Tensor:
+    """Mean squared distance of image tokens from the sum of what they show means; those with a sign count more."""
+    meant = torch.stack([codes[name][values.clamp(min=0)] for name, values in labels.items()]).sum(0)
+    weight = 1.0 + 4.0 * (labels["word"] > 0) + 2.0 * (labels["kind"] > 0)
+    return ((tokens - meant).pow(2).sum(-1) * weight).sum() / weight.sum()
+
+
 @torch.no_grad()
 def accuracy(model: Any, heads: Heads, sample: Batch) -> dict[str, float]:
     """For each name the share of tokens that show something and are told rightly; `none` cells as `empty`."""
@@ -72,23 +80,26 @@ class Seer(torch.nn.Module):
         self.vision, self.connector, self.heads = model.model.vision_model, model.model.connector, heads
 
 
-def train(model: Any, plan: Plan, size: int, seed: int, device: torch.device, say: Callable[[str], None]) -> Heads:
-    """Trains tower and connector on batches of `size` fresh pictures, and says how well they tell held-out ones.
-
-    Returns the heads: they know which directions of an image token mean what.
-    """
+def train(model: Any, plan: Plan, size: int, seed: int, device: torch.device, say: Callable[[str], None]) -> None:
+    """Trains tower and connector on batches of `size` fresh pictures, and says how well they tell held-out ones."""
     heads = Heads().to(device)
 
     def pictures(step: int) -> Batch:
         rng = np.random.default_rng((FIRST_TRAINING_SEED + seed, step))
         return batch([crowded(rng) for _ in range(size)])
 
+    codes = {name: meanings(name).to(device) for name in LABELS}
+
     def losses(sample: Batch) -> dict[str, torch.Tensor]:
         pixels, labels, patches = on(sample, device)
-        of_tokens, of_patches = heads(*look(model, pixels))
-        return {"tokens": loss(of_tokens, labels), "patches": loss(of_patches, patches)}
+        seen_patches, tokens = look(model, pixels)
+        of_tokens, of_patches = heads(seen_patches, tokens)
+        return {
+            "tokens": loss(of_tokens, labels),
+            "patches": loss(of_patches, patches),
+            "meanings": distance(tokens.float(), labels, codes),
+        }
 
     fit(Task(Seer(model, heads), pictures, losses), plan, device, say)
     held_out = on(pictures(plan.steps), device)
     say(f"tower: {accuracy(model, heads, held_out)}")
-    return heads
