@@ -44,7 +44,7 @@ def report(console: Console, jobs: Mapping[str, Path], runs: Mapping[str, Path])
     _print(console, "What became of the attempts", _funnel(funnels))
     examples = {loss.reason: loss.example for found in funnels.values() for loss in found.losses if loss.example}
     for reason, example in examples.items():
-        console.print(Text(printable(f"such as {reason}: {example}"), "dim"), soft_wrap=True)
+        console.print(Text(printable(f"{reason}: {example}"), "dim"), soft_wrap=True)
     _print(console, "How probable the verifier finds the right answer where a zoom is needed", _probabilities(rows))
     _print_example(console, next(iter(rows.values())))
     _print(console, "What a trainer reads", _training_rows(runs, cuts))

@@ -116,7 +116,7 @@ def test_the_report_tells_levels_reasons_a_kept_trajectory_and_where_its_rows_ar
     numbers = {line[:28].strip(): line[28:].strip() for line in lines if line[28:].strip().lstrip("-").isdigit()}
     assert (numbers["planned"], numbers["captioned"], numbers["answered"], numbers["kept"]) == ("12", "6", "3", "1")
     assert (numbers["caption/video_truncated"], numbers["wrong answer"]) == ("-2", "-1")
-    assert any(line.startswith("such as source/bad_row: row 9: no video") for line in lines)
+    assert any(line.startswith("source/bad_row: row 9: no video") for line in lines)
     assert any("3 frames" in line for line in lines)
     assert any(line.split() == ["1", "SFT", "with", "videozoomer", str(run / "cuts/sft/*.parquet")] for line in lines)
     assert "\x1b" not in said.getvalue()
