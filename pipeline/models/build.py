@@ -25,7 +25,7 @@ _DEMO_TOKENS = 256
 """New tokens that a reply of the embedded model may have."""
 
 _DEMO_BATCH_TOKENS = 4096
-"""Tokens that it reads at once: larger batches are no faster on a CPU and take gigabytes."""
+"""Tokens that it reads at once: fewer than others by default, as the demo runs on machines of little memory."""
 
 _OWN_HARDWARE = Price(input=0.0, output=0.0)
 
