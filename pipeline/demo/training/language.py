@@ -15,7 +15,7 @@ from pipeline.demo.training.packing import Packed, pack
 from pipeline.demo.training.reader import PICTURE, answered, rendered
 from pipeline.demo.world import FIRST_TRAINING_SEED
 
-_EASY_SHARE = 0.1
+_EASY_SHARE = 0.15
 """Of the steps, at first: lessons with a frame or two."""
 
 
@@ -46,7 +46,7 @@ def _maker(rng: np.random.Generator, bank: Bank, kind: str, easy: bool) -> Calla
         n_overview, clips = _probe_frames(rng, easy)
         return lambda: lessons.probes(rng, bank, n_overview, clips, 8)
     if kind == "long probe":
-        clips = [int(n) for n in rng.integers(6, 13, int(rng.integers(0, 4)))]
+        clips = [int(n) for n in rng.integers(6, 17, int(rng.integers(0, 3)))]
         n_overview = int(rng.integers(14, 26))
         return lambda: lessons.probes(rng, bank, n_overview, clips, 14)
     if kind == "blind":
@@ -65,11 +65,11 @@ def _maker(rng: np.random.Generator, bank: Bank, kind: str, easy: bool) -> Calla
 def _probe_frames(rng: np.random.Generator, easy: bool) -> tuple[int, list[int]]:
     """Frames of the overview and of each zoom."""
     if easy:
-        return 0, [1]
+        return 0, [1] * int(rng.integers(1, 4))
     if rng.random() < 0.12:
         return int(rng.integers(1, 13)), []
     n_overview = 0 if rng.random() < 0.3 else int(rng.integers(1, 9))
-    return n_overview, [int(n) for n in rng.integers(1, 9, int(rng.integers(1, 4)))]
+    return n_overview, [int(n) for n in rng.integers(1, 17 if rng.random() < 0.2 else 9, int(rng.integers(1, 4)))]
 
 
 def logits(model: Any, bank: Bank, packed: Packed, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
