@@ -44,7 +44,7 @@ verifier:
 view:
   overview_frames: 24
   overview_side: 80
-  zoom_frames: 16
+  zoom_frames: $zoom_frames
   zoom_side: 448
   caption_frames: 12
   caption_side: 80
@@ -90,7 +90,8 @@ def _known(name: str) -> str:
 def job_text(name: str, attempts: int) -> str:
     """The job file of a protocol, which reads `questions.jsonl` and `videos/` beside it."""
     captioner = _CAPTIONER if protocol(name).uses_captions else ""
-    return _JOB.substitute(protocol=name, attempts=attempts, captioner=captioner)
+    zoom_frames = 8 if captioner else 16  # a walk down the captions looks at many clips, a zoom at one
+    return _JOB.substitute(protocol=name, attempts=attempts, captioner=captioner, zoom_frames=zoom_frames)
 
 
 def job_path(out: Path, name: str) -> Path:

@@ -18,6 +18,8 @@ from pipeline.demo.world import FIRST_TRAINING_SEED, Film, Scene, pick
 
 FIRST_SEED = FIRST_TRAINING_SEED + 10_000_000
 _SCENES_A_SEED = 50
+_AT_ONCE = 64
+"""Frames that the tower looks at in one pass."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ def build(model: Any, n_scenes: int, seed: int, device: torch.device, say: Calla
     tokens, n_rows = [], 0
     with multiprocessing.get_context("fork").Pool(2, torch.set_num_threads, (1,)) as pool:
         for number, (pixels, found) in enumerate(pool.imap(draw, seeds, chunksize=1)):
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-                _, seen_tokens = look(model, torch.from_numpy(pixels).to(device))
-            tokens.append(seen_tokens.to("cpu", torch.bfloat16))
+            for part in torch.from_numpy(pixels).split(_AT_ONCE):
+                with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+                    _, seen_tokens = look(model, part.to(device))
+                tokens.append(seen_tokens.to("cpu", torch.bfloat16))
             for item in found:
                 sceneries[item.floor].append(moved(item, n_rows))
             n_rows += len(pixels)
