@@ -65,6 +65,7 @@ def test_presets_keep_what_they_say(rows: Rows) -> None:
         ({"hint_leak": True}, "hint leak"),
         ({"gold_leak": True}, "gold leak"),
         ({"redundant_zooms": 1}, "redundant zooms"),
+        ({"grounding_recall": 0.0}, "clue missed"),
         ({"p_gold_blind": 0.9, "p_gold_overview": 0.9}, "answerable without the video"),
         ({"p_gold_overview": 0.7}, "no zoom needed"),
         ({"claims_supported": 0.5}, "unsupported claim"),
