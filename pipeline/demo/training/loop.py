@@ -14,7 +14,7 @@ import torch
 
 B = TypeVar("B")
 
-_SAVE_EVERY = 200
+_SAVE_EVERY = 100
 _SAY_EVERY = 50
 _WARM_UP = 80
 

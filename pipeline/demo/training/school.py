@@ -12,6 +12,7 @@ from pipeline.demo.training import bank, language, network, reader, tower
 from pipeline.demo.training.loop import Plan
 from pipeline.demo.training.meanings import text_direction
 
+_COPY_SHARE = 0.15
 _TEXT_LENGTH = 1.6
 """Length of a text embedding at the start; a word on a sign has nearly the same."""
 
@@ -70,7 +71,24 @@ def with_vocabulary(model: Any, tokenizer: Any, device: torch.device) -> Any:
     with torch.no_grad():
         grown.get_input_embeddings().weight.copy_(_TEXT_LENGTH * directions)
         grown.lm_head.weight.copy_(0.5 * _TEXT_LENGTH * directions)
+        for layer in grown.model.text_model.layers[1:]:
+            _let_copy(layer.self_attn)
     return grown
+
+
+def _let_copy(attention: Any) -> None:
+    """Lets every head pass on what it looks at: what a head writes starts as a part of what it reads.
+
+    To copy is most of what this model does, out of choices and off signs; found by itself it takes thousands of steps.
+    """
+    values, out = attention.v_proj.weight, attention.o_proj.weight
+    rows = torch.nn.init.orthogonal_(torch.empty(values.shape[0], values.shape[1]))
+    values.copy_(rows)
+    size = attention.head_dim
+    groups = out.shape[1] // values.shape[0]
+    for head in range(out.shape[1] // size):
+        start = head // groups * size
+        out[:, head * size : (head + 1) * size] = _COPY_SHARE * rows[start : start + size].T.to(out.device)
 
 
 @torch.no_grad()
