@@ -113,5 +113,6 @@ def save(model: Any, processor: Any, out: Path) -> None:
     processor.save_pretrained(part)
     out.mkdir(parents=True, exist_ok=True)
     for file in part.iterdir():
+        file.chmod(0o644)
         file.replace(out / file.name)
     part.rmdir()
