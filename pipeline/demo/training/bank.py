@@ -52,7 +52,7 @@ def build(model: Any, n_scenes: int, seed: int, device: torch.device, say: Calla
     tokens, n_rows = [], 0
     with multiprocessing.get_context("fork").Pool(2, torch.set_num_threads, (1,)) as pool:
         for number, (pixels, found) in enumerate(pool.imap(draw, seeds, chunksize=1)):
-            for part in torch.from_numpy(pixels).split(_AT_ONCE):
+            for part in torch.split(torch.from_numpy(pixels), _AT_ONCE):
                 with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
                     _, seen_tokens = look(model, part.to(device))
                 tokens.append(seen_tokens.to("cpu", torch.bfloat16))

@@ -48,7 +48,7 @@ def text_direction(name: str) -> torch.Tensor:
     """The direction of a text's token: shape (256,), length 1; always the same."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
     vector = torch.randn(HIDDEN, generator=torch.Generator().manual_seed(seed))
-    return vector / vector.norm()
+    return torch.nn.functional.normalize(vector, dim=0)
 
 
 def meanings(label: str) -> torch.Tensor:

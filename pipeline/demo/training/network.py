@@ -69,9 +69,10 @@ class Heads(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tokens = torch.nn.ModuleDict({name: torch.nn.Linear(HIDDEN, size) for name, size in LABELS.items()})
-        for name, head in self.tokens.items():
+        of_tokens = {name: torch.nn.Linear(HIDDEN, size) for name, size in LABELS.items()}
+        for name, head in of_tokens.items():
             head.weight.data.copy_(5.0 * meanings(name))
+        self.tokens = torch.nn.ModuleDict(of_tokens)
         self.patches = torch.nn.ModuleDict(
             {name: torch.nn.Linear(VISION["hidden_size"], LABELS[name]) for name in SHAPED}
         )
