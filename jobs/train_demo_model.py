@@ -17,9 +17,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the model.")] = MODEL,
     work: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path("demo-training"),
     seed: Annotated[int, typer.Option(help="Seeds weights and lessons.")] = 1,
-    tower_steps: Annotated[int, typer.Option(help="Batches for the vision tower.")] = 1400,
+    tower_steps: Annotated[int, typer.Option(help="Batches for the vision tower.")] = 2000,
     scenes: Annotated[int, typer.Option(help="Scenes that the language model learns on.")] = 5000,
-    language_steps: Annotated[int, typer.Option(help="Batches for the language model.")] = 2600,
+    language_steps: Annotated[int, typer.Option(help="Batches for the language model.")] = 6000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Train the demo's vision-language model from nothing on rendered scenes."""

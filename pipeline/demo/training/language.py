@@ -15,8 +15,8 @@ from pipeline.demo.training.packing import Packed, pack
 from pipeline.demo.training.reader import PICTURE, answered, rendered
 from pipeline.demo.world import FIRST_TRAINING_SEED
 
-_EASY_SHARE = 0.15
-"""Of the steps, at first: lessons with a frame or two."""
+_EASY_STEPS = 0.3
+"""Share of the steps, at first, with lessons of a frame or two: many answers for few tokens."""
 
 
 def texts(bank: Bank) -> list[str]:
@@ -30,9 +30,13 @@ def texts(bank: Bank) -> list[str]:
 
 
 KINDS = ("probe", "long probe", "blind", "reading", "caption", "captions", "statements")
-_SHARES = (0.36, 0.07, 0.03, 0.2, 0.07, 0.1, 0.17)
-_SIZES = (12, 3, 12, 6, 6, 5, 12)
-"""How often each kind is taught, and lessons in a batch of it."""
+_EASY_SHARES = (0.25, 0.0, 0.02, 0.25, 0.33, 0.0, 0.15)
+_SHARES = (0.31, 0.06, 0.02, 0.16, 0.1, 0.15, 0.2)
+"""How often each kind is taught, at first and then."""
+
+_EASY_SIZES = (20, 0, 12, 8, 4, 0, 20)
+_SIZES = (12, 3, 12, 6, 4, 5, 12)
+"""Lessons in a batch of each kind."""
 
 
 def lessons_of(rng: np.random.Generator, bank: Bank, kind: str, size: int, easy: bool = False) -> list[Lesson]:
@@ -55,7 +59,7 @@ def _maker(rng: np.random.Generator, bank: Bank, kind: str, easy: bool) -> Calla
     if kind == "reading":
         return lambda: lessons.readings(rng, bank, n_frames, max(2, 24 // (n_frames + 2)))
     if kind == "caption":
-        return lambda: lessons.captions(rng, bank, 1, 8)
+        return lambda: lessons.captions(rng, bank, 1, 16)
     if kind == "captions":
         n_frames = int(rng.integers(2, 25 if rng.random() < 0.3 else 13))
         return lambda: lessons.captions(rng, bank, n_frames, max(1, 24 // n_frames))
@@ -96,12 +100,10 @@ def train(
 
     def batch(step: int) -> tuple[str, Packed]:
         rng = np.random.default_rng((FIRST_TRAINING_SEED + seed, step, 1))
-        easy = step < _EASY_SHARE * plan.steps
-        kind = KINDS[int(rng.choice(len(KINDS), p=_SHARES))]
-        if easy and kind in ("long probe", "captions"):
-            kind = "probe"
-        size = _SIZES[KINDS.index(kind)] * (2 if easy and kind in ("probe", "statements") else 1)
-        return kind, pack(lessons_of(rng, bank, kind, size, easy), tokenizer)
+        easy = step < _EASY_STEPS * plan.steps
+        number = int(rng.choice(len(KINDS), p=_EASY_SHARES if easy else _SHARES))
+        size = (_EASY_SIZES if easy else _SIZES)[number]
+        return KINDS[number], pack(lessons_of(rng, bank, KINDS[number], size, easy), tokenizer)
 
     def losses(lesson: tuple[str, Packed]) -> dict[str, torch.Tensor]:
         kind, packed = lesson
