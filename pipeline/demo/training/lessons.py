@@ -17,6 +17,9 @@ from schemas.video import Frame
 QUESTION, STATEMENT, USER = "Question: ", "Statement: ", "<|im_start|>user: "
 """Where the chats of a lesson begin to differ: behind frames that they share, or behind their system message."""
 
+_PICKS = 12
+"""Tries for each scene of a film."""
+
 SPACING_S = (0.22, 0.38)
 """Seconds between zoomed frames when a lamp is counted: no flash of 0.4 s, and no gap between two, is missed."""
 
@@ -42,19 +45,25 @@ class Lesson:
 
 
 def film_of(rng: np.random.Generator, bank: Bank, n_scenes: int) -> list[Scenery]:
-    """Scenes that can follow one another: one floor, no background twice in a row, each sign's colour once, a lamp."""
+    """Scenes that can follow one another: one floor, no background twice in a row, each sign's colour once, a lamp.
+
+    Fewer than asked for where none is found that fits.
+    """
     pool = bank.by_floor[pick(rng, world.COLOURS)]
     chosen: list[Scenery] = []
-    while len(chosen) < n_scenes:
+    for _ in range(_PICKS * n_scenes):
         item = pick(rng, pool)
-        if chosen and chosen[-1].scene.background == item.scene.background:
-            continue
-        if item.scene.sign and any(c.scene.sign and c.scene.sign.colour == item.scene.sign.colour for c in chosen):
-            continue
-        if item.scene.lamp and any(c.scene.lamp for c in chosen):
-            continue
-        chosen.append(item)
+        if len(chosen) < n_scenes and _can_follow(item, chosen):
+            chosen.append(item)
     return chosen
+
+
+def _can_follow(item: Scenery, chosen: Sequence[Scenery]) -> bool:
+    if chosen and chosen[-1].scene.background == item.scene.background:
+        return False
+    if item.scene.sign:
+        return all(c.scene.sign is None or c.scene.sign.colour != item.scene.sign.colour for c in chosen)
+    return item.scene.lamp is None or all(c.scene.lamp is None for c in chosen)
 
 
 def overview(rng: np.random.Generator, film: Sequence[Scenery], n_frames: int) -> list[Shown]:
