@@ -321,10 +321,7 @@ KEEPS_THE_GOLD = [
     ("The answer should be given as a letter.", COOK),
     ("Before answering, I zoom in to find out what the cook adds.", COOK),
     (
-        (
-            "Okay, the question asks what the red sign says. The frames are too coarse. I'll zoom in around 1 to 2 s.",
-            SIGN,
-        ),
+        "Okay, the question asks what the red sign says. The frames are too coarse. I'll zoom in around 1 to 2 s.",
         SIGN,
     ),
     ("I can see a red sign but can't make out the word; it might be FISH.", SIGN),
