@@ -64,8 +64,7 @@ def add_scene(picture: Image.Image, scene: Scene, time_s: float) -> None:
     if scene.lamp:
         draw_lamp(pen, scene.lamp, scene.lamp.on(time_s))
     if scene.sign:
-        start, end = scene.sign.shown
-        draw_sign(pen, scene.sign, with_word=start <= time_s < end)
+        draw_sign(pen, scene.sign, with_word=scene.sign.on(time_s))
 
 
 def backdrop_colour(name: str, tint: tuple[int, int, int]) -> Rgb:

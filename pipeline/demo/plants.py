@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pipeline.demo.questions import near_misses
 from schemas.question import Question
@@ -28,6 +28,9 @@ Kind = Literal[
 but a turn betrays the hint. Both need hints to be on."""
 
 SOUND: tuple[Kind, ...] = ("sound", "sound_after_hint")
+HINTED: tuple[Kind, ...] = ("sound_after_hint", "hint_copied")
+FAULTS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in (*SOUND, *HINTED))
+"""Faults that can be planted with hints on or off."""
 
 
 @dataclass(frozen=True)

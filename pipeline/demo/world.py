@@ -99,6 +99,10 @@ class Sign:
     shift: tuple[int, int]
     shown: Interval
 
+    def on(self, time_s: float) -> bool:
+        """Whether its word is on it."""
+        return self.shown[0] <= time_s < self.shown[1]
+
 
 @dataclass(frozen=True)
 class Lamp:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from jobs.presets import DEFAULT
 from pipeline.demo.corpus import write_films
-from pipeline.demo.plants import Kind, plan
+from pipeline.demo.plants import FAULTS, Kind, plan
 from pipeline.demo.questions import questions
 from pipeline.demo.world import film
 from pipeline.sources import jsonl_question
@@ -35,19 +35,6 @@ FIRST_SEED = 500
 """Of the films; the demo shows others, and those that models are trained on begin far beyond."""
 
 RECALL_BAR, RECALL_OF_ALL_BAR, LOSS_BAR = 0.95, 0.99, 0.05
-
-FAULTS: tuple[Kind, ...] = (
-    "wrong_answer",
-    "wrong_clip",
-    "out_of_bounds",
-    "unmentioned_zoom",
-    "altered_observation",
-    "false_claim",
-    "gold_leaked",
-    "no_zoom_needed",
-    "redundant_zooms",
-    "malformed_turn",
-)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.demo import wording
 from pipeline.demo.faults import FaultyTeacher, altered, missed
 from pipeline.demo.film import film_name, write_film
-from pipeline.demo.plants import SOUND, Kind, Plant, plan
+from pipeline.demo.plants import FAULTS, HINTED, SOUND, Kind, Plant, plan
 from pipeline.demo.questions import questions
 from pipeline.demo.truth import evidence_seen, false_statements, mistakes, scenes_in, statements, truths
 from pipeline.demo.world import COUNTS, Film, film
@@ -35,19 +35,6 @@ from tests.stages.scripted import ScriptedModel, planned, text_of
 
 SEED = 11
 PER_KIND = 8
-FAULTS: tuple[Kind, ...] = (
-    "wrong_answer",
-    "wrong_clip",
-    "out_of_bounds",
-    "unmentioned_zoom",
-    "altered_observation",
-    "false_claim",
-    "gold_leaked",
-    "no_zoom_needed",
-    "redundant_zooms",
-    "malformed_turn",
-)
-HINTED: tuple[Kind, ...] = ("sound_after_hint", "hint_copied")
 PROTOCOLS = ("videozoomer", "longvideo_r1")
 
 Attempt = tuple[Plant, Trajectory, str]

@@ -5,22 +5,9 @@ import pytest
 from pipeline.estimate import estimate
 from prompts.protocols import protocol
 from schemas.config import RunConfig
-from schemas.video import Video
+from tests.prompts.examples import VIDEO as EXAMPLE
 
-VIDEO = Video(
-    video_id="v.mp4",
-    uri="v.mp4",
-    content_hash="0" * 64,
-    duration_s=128.0,
-    fps=25.0,
-    n_frames=3200,
-    width=640,
-    height=360,
-    codec="h264",
-    pixel_format="yuv420p",
-    container="mp4",
-    rotation=0,
-)
+VIDEO = EXAMPLE.model_copy(update={"duration_s": 128.0, "n_frames": 3200})
 
 
 def tokens(name: str, **view: int) -> dict[str, tuple[int, int]]:

@@ -12,26 +12,14 @@ from schemas.question import Question
 from schemas.trajectory import Action, CaptionLine, Hint, Observation, Overview, Status, Trajectory, Turn
 from schemas.verdict import Verdict
 from schemas.video import Frame, Video
+from tests.prompts.examples import VIDEO
 
 HOSTILE = "<script>alert(1)</script> | `x` {{ 7*7 }} \x1b[31m [red]ünï'cödé[/red] 龍\n\n# heading"
 """What a model or a file name may hold."""
 
 
 def video(video_id: str) -> Video:
-    return Video(
-        video_id=video_id,
-        uri=f"/videos/{video_id}",
-        content_hash="ab" * 32,
-        duration_s=64.0,
-        fps=25.0,
-        n_frames=1600,
-        width=640,
-        height=360,
-        codec="h264",
-        pixel_format="yuv420p",
-        container="mp4",
-        rotation=0,
-    )
+    return VIDEO.model_copy(update={"video_id": video_id, "uri": f"/videos/{video_id}", "content_hash": "ab" * 32})
 
 
 def question(number: int, video_id: str, kind: str = "multiple_choice") -> Question:

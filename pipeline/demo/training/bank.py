@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pipeline.demo import drawing, world
+from pipeline.demo.training.loop import half_precision
 from pipeline.demo.training.network import TOKENS, look
 from pipeline.demo.training.pictures import OVERVIEW_WIDTHS, ZOOM_WIDTHS, seen
 from pipeline.demo.world import FIRST_TRAINING_SEED, Film, Scene, pick
@@ -53,7 +54,7 @@ def build(model: Any, n_scenes: int, seed: int, device: torch.device, say: Calla
     with multiprocessing.get_context("fork").Pool(2, torch.set_num_threads, (1,)) as pool:
         for number, (pixels, found) in enumerate(pool.imap(draw, seeds, chunksize=1)):
             for part in torch.split(torch.from_numpy(pixels), _AT_ONCE):
-                with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+                with torch.inference_mode(), half_precision(device):
                     _, seen_tokens = look(model, part.to(device))
                 tokens.append(seen_tokens.to("cpu", torch.bfloat16))
             for item in found:
@@ -106,6 +107,5 @@ def _seen_scene(rng: np.random.Generator, scene: Scene, floor: str, frames: list
 
 def _active(scene: Scene, time_s: float) -> bool:
     """Whether the sign's word, or the lamp, is on."""
-    if scene.sign:
-        return scene.sign.shown[0] <= time_s < scene.sign.shown[1]
-    return bool(scene.lamp and scene.lamp.on(time_s))
+    lit = scene.sign or scene.lamp
+    return lit is not None and lit.on(time_s)

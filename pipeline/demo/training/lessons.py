@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.demo import wording, world
+from pipeline.demo.questions import near_misses
 from pipeline.demo.training.bank import Bank, Scenery
 from pipeline.demo.world import pick
 from prompts.captioning import caption_messages, qa_messages
@@ -16,6 +17,9 @@ from schemas.video import Frame
 
 QUESTION, STATEMENT, USER = "Question: ", "Statement: ", "<|im_start|>user: "
 """Where the chats of a lesson begin to differ: behind frames that they share, or behind their system message."""
+
+_SIZE = (448, 252)
+"""What the frames' records say of their size; no chat shows it."""
 
 _PICKS = 12
 """Tries for each scene of a film."""
@@ -154,13 +158,9 @@ def question(rng: np.random.Generator, text: str, choices: Sequence[str]) -> Que
     )
 
 
-def _family(word: str) -> tuple[str, ...]:
-    return next(family for family in world.FAMILIES if word in family)
-
-
 def sign_choice(rng: np.random.Generator, frames: Sequence[Shown], colour: str, word: str) -> tuple[Question, str]:
     """A choice among near misses; where the frames do not tell, any of them is the answer: so the model is unsure."""
-    choices = _family(word) if rng.random() < 0.8 else _others(rng, word, world.WORDS)
+    choices = (word, *near_misses(word)) if rng.random() < 0.8 else _others(rng, word, world.WORDS)
     found = read(frames, colour)
     return question(rng, wording.sign_query(colour), choices), found if found in choices else pick(rng, choices)
 
@@ -176,7 +176,7 @@ def pair_choice(
     """Two signs (colour, word): two words each, in their four combinations; one of those the frames allow."""
     options = []
     for _, word in (first, second):
-        miss = pick(rng, [w for w in _family(word) if w != word])
+        miss = pick(rng, near_misses(word))
         options.append((word, miss))
     choices = [wording.pair_answer(a, b) for a in options[0] for b in options[1]]
     seen = [read(frames, colour) for colour, _ in (first, second)]
@@ -212,11 +212,8 @@ def _choices(
 def _frames(rng: np.random.Generator, count: int, step_s: float) -> tuple[Frame, ...]:
     start = rng.uniform(0, 150)
     return tuple(
-        Frame(index=i, time_s=start + i * step_s, hash="", width=SIDE[0], height=SIDE[1]) for i in range(count)
+        Frame(index=i, time_s=start + i * step_s, hash="", width=_SIZE[0], height=_SIZE[1]) for i in range(count)
     )
-
-
-SIDE = (448, 252)
 
 
 def probes(rng: np.random.Generator, bank: Bank, n_overview: int, clips: Sequence[int], asks: int) -> Lesson:
@@ -317,7 +314,11 @@ def statement(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, b
     if signs and draw < 0.75:
         sign = pick(rng, signs)
         colour = sign.colour if rng.random() < 0.85 else pick(rng, world.COLOURS)
-        said = sign.word if rng.random() < 0.5 else pick(rng, _family(sign.word) if rng.random() < 0.7 else world.WORDS)
+        said = (
+            sign.word
+            if rng.random() < 0.5
+            else pick(rng, near_misses(sign.word) if rng.random() < 0.7 else world.WORDS)
+        )
         return wording.sign_statement(colour, said), read(frames, colour) == said
     if draw < 0.82:
         floor = frames[0].scenery.floor

@@ -51,7 +51,7 @@ def fit(task: Task[B], plan: Plan, device: torch.device, say: Callable[[str], No
         for step in range(first, plan.steps):
             for group in optimizer.param_groups:
                 group["lr"] = plan.learning_rate * _share(step, plan.steps)
-            with torch.autocast(device.type, torch.bfloat16, enabled=_fast_in_bfloat16(device)):
+            with half_precision(device):
                 losses = task.loss(feeder.take())
             torch.autograd.backward(torch.stack(list(losses.values())).sum())
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -69,8 +69,10 @@ def _share(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / _WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _fast_in_bfloat16(device: torch.device) -> bool:
-    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+def half_precision(device: torch.device) -> torch.autocast:
+    """A context in bfloat16 where the device is faster in it; of no effect elsewhere."""
+    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 
 def _restored(module: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path, device: torch.device) -> int:

@@ -21,9 +21,9 @@ _TEXT_LENGTH = 1.6
 class Curriculum:
     """How long each lesson is: batches of the tower, scenes in the bank, batches of the language model."""
 
-    tower_steps: int = 2000
-    n_scenes: int = 5000
-    language_steps: int = 6000
+    tower_steps: int
+    n_scenes: int
+    language_steps: int
     batch: int = 24
 
 
