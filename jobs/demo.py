@@ -53,6 +53,7 @@ captions:
   min_width: 3                 # children per segment: few, as the films are short
 
 workers:
+  shared: 1                    # one worker captions, teaches and replays, and loads the model once
   videos_per_shard: 1
 """)
 

@@ -155,7 +155,7 @@ def _start_ray(workers: Workers, address: str) -> None:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    wanted = (workers.caption + workers.teach + workers.replay) * workers.cpus
+    wanted = workers.actors * workers.cpus
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if address == "local":

@@ -1,19 +1,21 @@
 """Pools of Ray actors that stream shards through the stages. The only room below `jobs` that knows Ray.
 
-Each stage has a pool; each actor holds its stage's models and takes whole shards. A shard enters a stage as soon as the
-stage before has committed it, so captioning, teaching and replay overlap. What is finished is known from files alone.
+Each stage has a pool, or one pool serves them all; each actor holds its stages' models and takes whole shards. A shard
+enters a stage as soon as the stage before has committed it, so captioning, teaching and replay overlap. What is
+finished is known from files alone.
 """
 
 import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from pipeline.blame import Blame, Room, Watch
 from pipeline.plan import Planned
 from pipeline.stages.items import Care
 from pipeline.store import RunStore
@@ -25,71 +27,36 @@ MAX_DEATHS = 25
 """Deaths of workers on one shard after which the run stops: the machine is at fault, not an item."""
 
 
-class Watch:
-    """Remembers which items each shard has in flight, so that a worker's death can be blamed. Outlives the workers."""
-
-    def __init__(self) -> None:
-        self._in_flight: dict[tuple[str, int], set[str]] = defaultdict(set)
-
-    def begin(self, stage: str, shard: int, item: str) -> None:
-        self._in_flight[stage, shard].add(item)
-
-    def end(self, stage: str, shard: int, item: str) -> None:
-        self._in_flight[stage, shard].discard(item)
-
-    def take(self, stage: str, shard: int) -> set[str]:
-        """The items in flight, forgotten with this call."""
-        return self._in_flight.pop((stage, shard), set())
-
-
 class StageActor:
-    """A worker in a process of its own. Errors that stop the run come back as values, so that their type survives."""
+    """Workers in a process of their own. Errors that stop the run come back as values, so that their type survives."""
 
-    def __init__(self, assignment: Assignment, watch_name: str) -> None:
-        self._worker = Worker(assignment)
+    def __init__(self, name: str, assignments: dict[str, Assignment], watch_name: str) -> None:
+        """name: tells the run's actors apart, and is the same after a restart. assignments: by stage."""
+        self._name = name
+        self._workers = {stage: Worker(assignment) for stage, assignment in assignments.items()}
         self._watch = ray.get_actor(watch_name)
-        self._stage = assignment.stage
 
     async def ready(self) -> None:
         """Answers once the process is up."""
 
     async def run(
-        self, shard: int, planned: list[Planned], suspects: frozenset[str], poison: frozenset[str]
+        self, stage: str, shard: int, planned: list[Planned], suspects: frozenset[str], poison: frozenset[str]
     ) -> ShardReport | Fatal:
         async def begin(item: str) -> None:
-            await self._watch.begin.remote(self._stage, shard, item)
+            await self._watch.begin.remote(self._name, stage, shard, item)
 
         async def end(item: str) -> None:
-            await self._watch.end.remote(self._stage, shard, item)
+            await self._watch.end.remote(self._name, stage, shard, item)
 
         care = Care(suspects=suspects, poison=poison, begin=begin, end=end)
         try:
-            return await self._worker.run(shard, planned, care)
+            return await self._workers[stage].run(shard, planned, care)
         except Fatal as error:
             return error
 
-    async def progress(self) -> Progress:
-        return self._worker.progress()
-
-
-@dataclass
-class Blame:
-    """What the deaths of workers on one shard have shown so far."""
-
-    deaths: int = 0
-    seen: set[str] = field(default_factory=set)
-    alone: set[str] = field(default_factory=set)
-    suspects: set[str] = field(default_factory=set)
-    poison: set[str] = field(default_factory=set)
-
-    def died_with(self, in_flight: set[str]) -> None:
-        """One more death. Alone in flight at two deaths is poison; among others at two deaths is suspect."""
-        self.deaths += 1
-        if len(in_flight) == 1:
-            self.poison |= in_flight & self.alone
-            self.alone |= in_flight
-        self.suspects |= in_flight & self.seen
-        self.seen |= in_flight
+    async def progress(self) -> dict[str, Progress]:
+        """By stage."""
+        return {stage: worker.progress() for stage, worker in self._workers.items()}
 
 
 @dataclass(frozen=True)
@@ -103,6 +70,35 @@ class Snapshot:
     deaths: int
 
 
+@dataclass(frozen=True)
+class Actor:
+    """A StageActor's handle, with its name and what its shards share."""
+
+    name: str
+    handle: Any
+    room: Room
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Actors that serve the same stages. gpus: of each actor."""
+
+    stages: tuple[str, ...]
+    size: int
+    gpus: float
+
+
+def _pools(config: RunConfig) -> list[Pool]:
+    """A pool for each stage, or one for all of them."""
+    workers = config.workers
+    uses = {"caption": (config.captioner,), "teach": (config.captioner, config.teacher)}
+    gpus = {stage: workers.local_model_gpus * any(isinstance(m, Local) for m in used) for stage, used in uses.items()}
+    gpus["replay"] = workers.replay_gpus
+    if workers.shared:
+        return [Pool(STAGES, workers.shared, max(gpus.values()))]
+    return [Pool((stage,), size, gpus[stage]) for stage, size in workers.sizes.items()]
+
+
 class Cluster:
     """Drives the stages of one run over Ray's actors. Ray must be initialised."""
 
@@ -113,9 +109,10 @@ class Cluster:
         self._shards = shards
         self._store = RunStore(run_url)
         self._assignments = {s: Assignment(config, run_url, s, fingerprints[s]) for s in STAGES}
+        self._pools = _pools(config)
         self._queues: dict[str, asyncio.Queue[int]] = {stage: asyncio.Queue() for stage in STAGES}
         self._blame: dict[tuple[str, int], Blame] = defaultdict(Blame)
-        self._actors: dict[str, list[Any]] = {stage: [] for stage in STAGES}
+        self._actors: list[Any] = []
         self._done = {stage: self._store.finished(stage) & shards.keys() for stage in STAGES}
         self._reports: list[ShardReport] = []
         self._finished = asyncio.Event()
@@ -131,9 +128,7 @@ class Cluster:
             ray.remote(Watch).options(name=self._watch_name, num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         )
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._show(show))]
-        for stage in STAGES:
-            if len(self._done[stage]) < len(self._shards):
-                tasks += [asyncio.ensure_future(slot) for slot in self._slots(stage, watch)]
+        tasks += [asyncio.ensure_future(slot) for pool in self._pools for slot in self._slots(pool, watch)]
         finished: asyncio.Future[Any] = asyncio.ensure_future(self._finished.wait())
         try:
             await asyncio.wait([finished, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -146,7 +141,7 @@ class Cluster:
             await asyncio.gather(finished, *tasks, return_exceptions=True)
             show(await self._snapshot())
             # At once, and not when the last handle is forgotten: a run that follows needs their memory.
-            for actor in [watch, *(actor for pool in self._actors.values() for actor in pool)]:
+            for actor in [watch, *self._actors]:
                 ray.kill(actor)
 
     def _enqueue(self, shard: int) -> None:
@@ -160,49 +155,47 @@ class Cluster:
         if all(len(done) == len(self._shards) for done in self._done.values()):
             self._finished.set()
 
-    def _slots(self, stage: str, watch: Any) -> list[Coroutine[Any, Any, None]]:
-        """The pool of a stage: per actor as many slots as shards it may have in flight."""
+    def _slots(self, pool: Pool, watch: Any) -> list[Coroutine[Any, Any, None]]:
+        """The actors of a pool: each has as many slots as shards that it may have in flight."""
         workers = self._config.workers
-        size = {"caption": workers.caption, "teach": workers.teach, "replay": workers.replay}[stage]
-        per_actor = workers.shards_in_flight if stage == "teach" else 1
+        stages = [stage for stage in pool.stages if len(self._done[stage]) < len(self._shards)]
+        assignments = {stage: self._assignments[stage] for stage in stages}
+        in_flight = [stage for stage in stages for _ in range(workers.shards_in_flight if stage == "teach" else 1)]
         slots: list[Coroutine[Any, Any, None]] = []
-        for _ in range(min(size, len(self._shards))):
+        for number in range(min(pool.size, len(self._shards)) if stages else 0):
+            name = f"{'+'.join(stages)}-{number}"
             actor = (
                 ray.remote(StageActor)
                 .options(
                     num_cpus=workers.cpus,
-                    num_gpus=self._gpus(stage),
+                    num_gpus=pool.gpus,
                     max_restarts=-1,
                     max_task_retries=0,
-                    max_concurrency=per_actor + 2,
+                    max_concurrency=len(in_flight) + 2,
                 )
-                .remote(self._assignments[stage], self._watch_name)
+                .remote(name, assignments, self._watch_name)
             )
-            self._actors[stage].append(actor)
-            slots += [self._slot(stage, actor, watch) for _ in range(per_actor)]
+            self._actors.append(actor)
+            one = Actor(name, actor, Room())
+            slots += [self._slot(stage, one, watch) for stage in in_flight]
         return slots
 
-    def _gpus(self, stage: str) -> float:
-        config, workers = self._config, self._config.workers
-        if stage == "replay":
-            return workers.replay_gpus
-        uses = {"caption": (config.captioner,), "teach": (config.captioner, config.teacher)}[stage]
-        return workers.local_model_gpus if any(isinstance(model, Local) for model in uses) else 0.0
-
-    async def _slot(self, stage: str, actor: Any, watch: Any) -> None:
+    async def _slot(self, stage: str, actor: Actor, watch: Any) -> None:
         """Takes shards one after the other; an actor that dies is restarted by Ray, and its shard queued again."""
         up = False
         while True:
             if not up:
-                await _alive(actor)
+                await _alive(actor.handle)
                 up = True
             shard = await self._queues[stage].get()
             blame = self._blame[stage, shard]
-            call = actor.run.remote(shard, self._shards[shard], frozenset(blame.suspects), frozenset(blame.poison))
             try:
-                result = await call
+                async with actor.room.entered(alone=bool(blame.suspects)):
+                    result = await actor.handle.run.remote(
+                        stage, shard, self._shards[shard], frozenset(blame.suspects), frozenset(blame.poison)
+                    )
             except RayActorError as error:
-                blame.died_with(await watch.take.remote(stage, shard))
+                blame.died_with(*await watch.take.remote(actor.name, stage, shard))
                 if blame.deaths >= MAX_DEATHS:
                     raise Fatal(f"{stage}: {blame.deaths} workers died on shard {shard}; the last: {error}") from error
                 self._queues[stage].put_nowait(shard)
@@ -223,10 +216,11 @@ class Cluster:
             await asyncio.sleep(1.0)
 
     async def _snapshot(self) -> Snapshot:
+        answers = await asyncio.gather(*(_progress(actor) for actor in self._actors))
         workers: dict[str, Progress] = {}
-        for stage, actors in self._actors.items():
-            answers = await asyncio.gather(*(_progress(actor) for actor in actors))
-            workers[stage] = Progress(sum(p.items for p in answers), [c for p in answers for c in p.calls])
+        for stage in STAGES:
+            parts = [answer[stage] for answer in answers if stage in answer]
+            workers[stage] = Progress(sum(p.items for p in parts), [c for p in parts for c in p.calls])
         return Snapshot(
             total=len(self._shards),
             done={stage: len(done) for stage, done in self._done.items()},
@@ -248,8 +242,9 @@ async def _alive(actor: Any) -> None:
     raise Fatal(f"a worker process does not come up: {last}")
 
 
-async def _progress(actor: Any) -> Progress:
+async def _progress(actor: Any) -> dict[str, Progress]:
     try:
-        return await asyncio.wait_for(actor.progress.remote(), timeout=2.0)
+        found: dict[str, Progress] = await asyncio.wait_for(actor.progress.remote(), timeout=2.0)
+        return found
     except (RayActorError, TimeoutError):
-        return Progress()
+        return {}

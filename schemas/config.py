@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from schemas.record import Record, content_id
 from schemas.video import FramePlan
@@ -182,16 +190,31 @@ class Rollout(Record):
 
 
 class Workers(Record):
-    """Size of each pool of Ray actors, and what one actor takes. Caption and teach workers mostly wait for models."""
+    """Size of each pool of Ray actors, and what one actor takes. Caption and teach workers mostly wait for models.
+
+    shared: where not 0, so many actors serve all stages in place of the three pools, and each loads a local model that
+    several roles name only once.
+    """
 
     caption: PositiveInt = 1
     teach: PositiveInt = 1
     replay: PositiveInt = 1
+    shared: NonNegativeInt = 0
     cpus: NonNegativeFloat = 0.5
     replay_gpus: NonNegativeFloat = 0.0
     local_model_gpus: NonNegativeFloat = 0.0
     videos_per_shard: PositiveInt = 8
     shards_in_flight: PositiveInt = 2
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Actors of each stage's pool, where stages have pools of their own."""
+        return {"caption": self.caption, "teach": self.teach, "replay": self.replay}
+
+    @property
+    def actors(self) -> int:
+        """Of all pools."""
+        return self.shared or sum(self.sizes.values())
 
 
 class RunConfig(Record):

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pipeline.cluster import Blame
 from pipeline.stages.items import Care, Work, walk
 from schemas.errors import Failure, Fatal, Rejected
 
@@ -80,18 +79,6 @@ def test_poison_is_recorded_untried_and_suspects_go_alone() -> None:
     results = asyncio.run(walk(list("abcd"), work(do), care))
     assert trace[:2] == ["+c", "-c"]
     assert results[:3] == ["a", "b", "c"] and results[3].startswith("poison: d")
-
-
-def test_an_item_alone_in_flight_at_two_deaths_is_poison() -> None:
-    blame = Blame()
-    blame.died_with({"a", "b", "c"})
-    assert not blame.suspects
-    blame.died_with({"b", "c"})
-    assert blame.suspects == {"b", "c"} and not blame.poison
-    blame.died_with({"b"})
-    assert not blame.poison
-    blame.died_with({"b"})
-    assert blame.poison == {"b"}
 
 
 def test_the_failure_of_an_item_names_stage_and_attempts() -> None:

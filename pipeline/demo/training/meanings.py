@@ -43,6 +43,9 @@ SHARES = {
 _OWN_SHARE = 0.7
 """Of a direction of its own in what a class means: a red sign is no red ring."""
 
+_LABEL_SHARE = 0.7
+"""Of a direction that all classes of a label have: it says where a sign or a shape is to be found at all."""
+
 
 def text_direction(name: str) -> torch.Tensor:
     """The direction of a text's token: shape (256,), length 1; always the same."""
@@ -54,7 +57,12 @@ def text_direction(name: str) -> torch.Tensor:
 def meanings(label: str) -> torch.Tensor:
     """(classes, 256): what is added to a token that shows a class of a label; zero for `none`."""
     rows = [
-        SHARES[label] * (text_direction(name) + _OWN_SHARE * text_direction(f"{label}/{name}"))
+        SHARES[label]
+        * (
+            text_direction(name)
+            + _OWN_SHARE * text_direction(f"{label}/{name}")
+            + _LABEL_SHARE * text_direction(f"{label}/")
+        )
         if name
         else torch.zeros(HIDDEN)
         for name in NAMES[label]

@@ -12,6 +12,9 @@ from pipeline.demo.training.pictures import GRID, LABELS, PATCHES, SHAPED, SIDE
 PATCH = SIDE // PATCHES
 SCALE = PATCHES // GRID
 TOKENS = GRID * GRID
+PATCH_SCALE = 0.1
+"""Of what the connector is given, at first: it sums 3072 values, and its image tokens are to be as long as their
+meanings, about 2; with values near 1 every step of the optimizer would throw them further than that."""
 VISION = {
     "hidden_size": 192,
     "intermediate_size": 512,
@@ -50,6 +53,7 @@ def build(tokenizer: Any) -> Any:
     model.generation_config = transformers.GenerationConfig(**special, do_sample=True, top_k=0, max_new_tokens=256)
     positions = model.model.vision_model.embeddings.position_embedding.weight
     with torch.no_grad():
+        model.model.vision_model.post_layernorm.weight.fill_(PATCH_SCALE)
         positions.copy_(_sines(VISION["hidden_size"], PATCHES))
     return model
 
@@ -80,7 +84,7 @@ class Heads(torch.nn.Module):
     def forward(self, patches: torch.Tensor, tokens: torch.Tensor) -> tuple[Logits, Logits]:
         """patches: (pictures, 256, 192); tokens: (pictures, 16, 256). Returns logits by name of tokens, of patches."""
         of_tokens = {name: head(tokens) for name, head in self.tokens.items()}
-        return of_tokens, {name: head(patches) for name, head in self.patches.items()}
+        return of_tokens, {name: head(patches / PATCH_SCALE) for name, head in self.patches.items()}
 
 
 def look(model: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,7 +40,6 @@ def train(
     processor = reader.processor(language.texts(scenes))
     say(f"tokenizer: {len(processor.tokenizer)} tokens")
     speaking = with_vocabulary(model, processor.tokenizer, device)
-    centre(speaking, scenes)
     talking = Plan("language", curriculum.language_steps, 1.5e-3, work / "language.pt")
     language.train(speaking, scenes, processor.tokenizer, talking, seed, device, say)
     save(speaking, processor, out)
@@ -89,20 +88,6 @@ def _let_copy(attention: Any) -> None:
     for head in range(out.shape[1] // size):
         start = head // groups * size
         out[:, head * size : (head + 1) * size] = _COPY_SHARE * rows[start : start + size].T.to(out.device)
-
-
-@torch.no_grad()
-def centre(model: Any, scenes: bank.Bank) -> None:
-    """Takes out what all image tokens share, in the model and in the bank.
-
-    The connector has no bias: as much of the mean as can be goes into the bias of the layer norm before it.
-    """
-    weight, bias = model.model.connector.modality_projection.proj.weight, model.model.vision_model.post_layernorm.bias
-    sample = scenes.tokens[:: max(1, len(scenes.tokens) // 1000)].float()
-    summed = weight.view(weight.shape[0], -1, bias.shape[0]).sum(1).cpu()
-    shift = torch.linalg.lstsq(summed, sample.mean((0, 1))[:, None], driver="gelsd").solution[:, 0]
-    bias -= shift.to(bias.device)
-    scenes.tokens.copy_((scenes.tokens.float() - summed @ shift).to(scenes.tokens.dtype))
 
 
 def save(model: Any, processor: Any, out: Path) -> None:

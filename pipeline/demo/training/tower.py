@@ -13,7 +13,7 @@ from pipeline.demo.training.network import Heads, Logits, look
 from pipeline.demo.training.pictures import LABELS, NONE, SHAPED, Labelled, crowded
 from pipeline.demo.world import FIRST_TRAINING_SEED
 
-_WEIGHTS = {"floor": 0.3, "background": 0.5, "kind": 1.5, "size": 1.5, "direction": 2.0}
+_WEIGHTS = {"floor": 0.3, "background": 0.5, "kind": 1.5, "size": 1.5, "direction": 0.3}
 _NONE_WEIGHT = 0.15
 """Most tokens show no sign and no shape: they count less."""
 
