@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml
 	touch $(INSTALLED)
 
 demo: setup
-	$(BIN)/python -m tests.scripted_demo
+	$(BIN)/zoomtrail demo
 
 test: setup
 	$(BIN)/python -m pytest

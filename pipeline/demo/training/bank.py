@@ -3,7 +3,6 @@
 The language model learns on these: a lesson picks frames out of the bank, and no picture is drawn or seen twice.
 """
 
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.demo import drawing, world
-from pipeline.demo.training.loop import half_precision
+from pipeline.demo.training.loop import Feeder, half_precision
 from pipeline.demo.training.network import TOKENS, look
 from pipeline.demo.training.pictures import OVERVIEW_WIDTHS, ZOOM_WIDTHS, seen
 from pipeline.demo.world import FIRST_TRAINING_SEED, Film, Scene, pick
@@ -48,11 +47,12 @@ class Bank:
 
 def build(model: Any, n_scenes: int, seed: int, device: torch.device, say: Callable[[str], None]) -> Bank:
     """Draws the scenes in other processes and looks at them here."""
-    seeds = [FIRST_SEED + seed * 100_000 + i for i in range(n_scenes // _SCENES_A_SEED)]
+    first, n_seeds = FIRST_SEED + seed * 100_000, n_scenes // _SCENES_A_SEED
     sceneries: dict[str, list[Scenery]] = {colour: [] for colour in world.COLOURS}
     tokens, n_rows = [], 0
-    with multiprocessing.get_context("fork").Pool(2, torch.set_num_threads, (1,)) as pool:
-        for number, (pixels, found) in enumerate(pool.imap(draw, seeds, chunksize=1)):
+    with Feeder(draw, range(first, first + n_seeds)) as feeder:
+        for number in range(n_seeds):
+            pixels, found = feeder.take()
             for part in torch.split(torch.from_numpy(pixels), _AT_ONCE):
                 with torch.inference_mode(), half_precision(device):
                     _, seen_tokens = look(model, part.to(device))
@@ -61,7 +61,7 @@ def build(model: Any, n_scenes: int, seed: int, device: torch.device, say: Calla
                 sceneries[item.floor].append(moved(item, n_rows))
             n_rows += len(pixels)
             if number % 20 == 19:
-                say(f"bank {number + 1}/{len(seeds)}: {n_rows} frames")
+                say(f"bank {number + 1}/{n_seeds}: {n_rows} frames")
     return Bank(torch.cat(tokens).view(-1, TOKENS, tokens[0].shape[-1]), sceneries)
 
 
