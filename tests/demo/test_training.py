@@ -47,19 +47,23 @@ def taught(bank: Bank) -> Iterator[Lesson]:
         yield from language.lessons_of(rng, bank, kind, 1)
 
 
+def said(model: Any, bank: Bank, packed: packing.Packed) -> tuple[torch.Tensor, torch.Tensor]:
+    return language.logits(model, language.read(model, bank, packed, CPU).last_hidden_state, packed)
+
+
 def test_a_packed_chat_has_the_logits_of_the_chat_alone(bank: Bank, processor: Any) -> None:
     torch.manual_seed(0)
     model = network.build(processor.tokenizer).eval()
     for lesson in taught(bank):
         with torch.no_grad():
-            together, targets = language.logits(model, bank, packing.pack([lesson], processor.tokenizer), CPU)
+            together, targets = said(model, bank, packing.pack([lesson], processor.tokenizer))
         done, rows = 0, list(lesson.rows)
         for messages, answer in lesson.asked:
             n_frames = reader.rendered(messages).count(reader.PICTURE)
             own = rows[:n_frames] if lesson.split != lessons.USER else [rows.pop(0) for _ in range(n_frames)]
             one = Lesson(((messages, answer),), lesson.split, tuple(own))
             with torch.no_grad():
-                alone, wanted = language.logits(model, bank, packing.pack([one], processor.tokenizer), CPU)
+                alone, wanted = said(model, bank, packing.pack([one], processor.tokenizer))
             assert targets[done : done + len(wanted)].tolist() == wanted.tolist()
             torch.testing.assert_close(together[done : done + len(wanted)], alone, atol=1e-4, rtol=1e-4)
             done += len(wanted)
@@ -96,6 +100,15 @@ def test_what_the_frames_do_not_tell_has_no_one_answer(bank: Bank) -> None:
         assert answer in question.choices
         answers.add(answer)
     assert len(answers) >= 4
+
+
+def test_notes_lie_on_the_words_that_they_speak_of(bank: Bank, processor: Any) -> None:
+    for lesson in taught(bank):
+        packed = packing.pack([lesson], processor.tokenizer)
+        phrases = [note.phrase for notes in lesson.notes for note in notes]
+        assert len(packed.notes) == len(phrases)
+        for (_, position, _, _), phrase in zip(packed.notes.tolist(), phrases, strict=True):
+            assert phrase.endswith(processor.tokenizer.decode([packed.ids[0, position]]).strip())
 
 
 class Cut(Exception):

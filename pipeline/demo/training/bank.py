@@ -5,6 +5,7 @@ The language model learns on these: a lesson picks frames out of the bank, and n
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,16 @@ class Bank:
 
     tokens: torch.Tensor
     by_floor: dict[str, list[Scenery]]
+
+
+def kept(path: Path, build: Callable[[], Bank]) -> Bank:
+    """The bank that an earlier call saved there, or a new one, saved there. A file of another's is not to be opened."""
+    if not path.exists():
+        bank, part = build(), path.with_suffix(".part")
+        torch.save(bank, part)
+        part.replace(path)
+    loaded: Bank = torch.load(path, weights_only=False)
+    return loaded
 
 
 def build(model: Any, n_scenes: int, seed: int, device: torch.device, say: Callable[[str], None]) -> Bank:

@@ -1,6 +1,6 @@
 """Second lesson: the language model learns to describe, read, choose and judge on the bank's frames."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,15 @@ from torch.nn import functional
 
 from pipeline.demo.training import lessons
 from pipeline.demo.training.bank import Bank
-from pipeline.demo.training.lessons import Lesson
+from pipeline.demo.training.lessons import HOLDS, READS, Lesson
 from pipeline.demo.training.loop import Plan, Task, fit
+from pipeline.demo.training.meanings import HIDDEN
 from pipeline.demo.training.packing import Packed, pack
+from pipeline.demo.training.pictures import LABELS
 from pipeline.demo.training.reader import PICTURE, answered, rendered
 from pipeline.demo.world import FIRST_TRAINING_SEED
 
-_EASY_STEPS = 0.3
+_EASY_STEPS = 0.25
 """Share of the steps, at first, with lessons of a frame or two: many answers for few tokens."""
 
 
@@ -30,13 +32,9 @@ def texts(bank: Bank) -> list[str]:
 
 
 KINDS = ("probe", "long probe", "blind", "reading", "caption", "captions", "statements")
-_EASY_SHARES = (0.25, 0.0, 0.02, 0.25, 0.33, 0.0, 0.15)
-_SHARES = (0.31, 0.06, 0.02, 0.16, 0.1, 0.15, 0.2)
-"""How often each kind is taught, at first and then."""
-
-_EASY_SIZES = (20, 0, 12, 8, 4, 0, 20)
-_SIZES = (12, 3, 12, 6, 4, 5, 12)
-"""Lessons in a batch of each kind."""
+_EASY_SIZES = (4, 0, 1, 3, 1, 0, 3)
+_SIZES = (3, 1, 1, 2, 1, 1, 3)
+"""Lessons of each kind in every step, at first and then. Steps of one kind each took four times as long."""
 
 
 def lessons_of(rng: np.random.Generator, bank: Bank, kind: str, size: int, easy: bool = False) -> list[Lesson]:
@@ -76,19 +74,46 @@ def _probe_frames(rng: np.random.Generator, easy: bool) -> tuple[int, list[int]]
     return n_overview, [int(n) for n in rng.integers(1, 17 if rng.random() < 0.2 else 9, int(rng.integers(1, 4)))]
 
 
-def logits(model: Any, bank: Bank, packed: Packed, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, vocabulary) and the n tokens they should be."""
+class Notes(torch.nn.Module):
+    """Reads notes off what the text model holds of a question half way through. For training only: a sign must be
+    looked up before choices can be compared with it, and that is hardly found from answers alone."""
+
+    LAYERS = (2, 3)
+    """After how many layers each kind of note can be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = torch.nn.ModuleList([torch.nn.Linear(HIDDEN, LABELS["word"]), torch.nn.Linear(HIDDEN, 2)])
+
+    def forward(self, hidden: Sequence[torch.Tensor], notes: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The loss of each kind. hidden: after each layer, (lessons, length, 256); notes: see `Packed`."""
+        found = {}
+        for kind, name in ((READS, "notes: reads"), (HOLDS, "notes: holds")):
+            own = notes[notes[:, 2] == kind]
+            if len(own):
+                guesses = self.heads[kind](hidden[self.LAYERS[kind]][own[:, 0], own[:, 1]])
+                found[name] = functional.cross_entropy(guesses.float(), own[:, 3])
+        return found
+
+
+def read(model: Any, bank: Bank, packed: Packed, device: torch.device) -> Any:
+    """What the text model makes of a batch: its output, with the hidden states after every layer."""
     ids = packed.ids.to(device)
     embeds = model.get_input_embeddings()(ids)
     pictures = bank.tokens[packed.rows].to(device, embeds.dtype)
     embeds = embeds.masked_scatter((ids == model.config.image_token_id)[..., None], pictures)
-    hidden = model.model.text_model(
+    return model.model.text_model(
         inputs_embeds=embeds,
         attention_mask=packed.mask().to(device),
         position_ids=packed.positions.to(device),
         use_cache=False,
-    ).last_hidden_state
-    targets = packed.targets[:, 1:].to(device)
+        output_hidden_states=True,
+    )
+
+
+def logits(model: Any, hidden: torch.Tensor, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, vocabulary) and the n tokens they should be. hidden: the last, (lessons, length, 256)."""
+    targets = packed.targets[:, 1:].to(hidden.device)
     learned = targets != -100
     return model.lm_head(hidden[:, :-1][learned]), targets[learned]
 
@@ -98,17 +123,23 @@ def train(
 ) -> None:
     """Trains the text model on lessons of all kinds; the vision tower and the connector stay as they are."""
 
-    def batch(step: int) -> tuple[str, Packed]:
+    notes = Notes().to(device)
+
+    def batch(step: int) -> list[tuple[str, Packed]]:
         rng = np.random.default_rng((FIRST_TRAINING_SEED + seed, step, 1))
         easy = step < _EASY_STEPS * plan.steps
-        number = int(rng.choice(len(KINDS), p=_EASY_SHARES if easy else _SHARES))
-        size = (_EASY_SIZES if easy else _SIZES)[number]
-        return KINDS[number], pack(lessons_of(rng, bank, KINDS[number], size, easy), tokenizer)
+        sizes = zip(KINDS, _EASY_SIZES if easy else _SIZES, strict=True)
+        return [(kind, pack(lessons_of(rng, bank, kind, size, easy), tokenizer)) for kind, size in sizes if size]
 
-    def losses(lesson: tuple[str, Packed]) -> dict[str, torch.Tensor]:
-        kind, packed = lesson
-        guesses, targets = logits(model, bank, packed, device)
-        return {kind: functional.cross_entropy(guesses.float(), targets)}
+    def losses(step: list[tuple[str, Packed]]) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
+        for kind, packed in step:
+            output = read(model, bank, packed, device)
+            guesses, targets = logits(model, output.last_hidden_state, packed)
+            found[kind] = functional.cross_entropy(guesses.float(), targets)
+            for name, loss in notes(output.hidden_states, packed.notes.to(device)).items():
+                found[name] = found.get(name, 0) + loss
+        return found
 
-    taught = torch.nn.ModuleDict({"text": model.model.text_model, "head": model.lm_head})
+    taught = torch.nn.ModuleDict({"text": model.model.text_model, "head": model.lm_head, "notes": notes})
     fit(Task(taught, batch, losses), plan, device, say)

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.demo import wording, world
 from pipeline.demo.questions import near_misses
 from pipeline.demo.training.bank import Bank, Scenery
+from pipeline.demo.training.meanings import NAMES
 from pipeline.demo.world import pick
 from prompts.captioning import caption_messages, qa_messages
 from prompts.judging import YES_NO, claim_messages, probe_messages
@@ -38,14 +39,31 @@ class Shown:
     active: bool
 
 
+READS, HOLDS = 0, 1
+"""Kinds of notes: what the sign of a colour says (a class of `word`), and whether a choice or a word is right."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What can be known at a token of a question before it is answered. For training only: answers alone are few.
+
+    phrase: the token is the one of its last character, where it is first found. kind: READS or HOLDS; value: the class.
+    """
+
+    phrase: str
+    kind: int
+    value: int
+
+
 @dataclass(frozen=True)
 class Lesson:
     """asked: whole chats, each with its answer. split: where they begin to differ. rows: of the bank, frame by frame,
-    once for frames that are shared."""
+    once for frames that are shared. notes: for each chat, on what stands behind the split."""
 
     asked: tuple[tuple[tuple[Message, ...], str], ...]
     split: str
     rows: tuple[int, ...]
+    notes: tuple[tuple[Note, ...], ...] = ()
 
 
 def film_of(rng: np.random.Generator, bank: Bank, n_scenes: int) -> list[Scenery]:
@@ -142,6 +160,17 @@ def read(frames: Sequence[Shown], colour: str) -> str:
     return answer
 
 
+def reads(frames: Sequence[Shown], colour: str) -> Note:
+    """On the first mention of a sign: what it says."""
+    return Note(f"he {colour}", READS, NAMES["word"].index(read(frames, colour)))
+
+
+def right_choice(asked: Question, answer: str) -> tuple[Note, ...]:
+    """On each choice: whether it is the answer."""
+    pairs = zip(asked.letters, asked.choices, strict=True)
+    return tuple(Note(f"{letter}. {choice}", HOLDS, int(choice == answer)) for letter, choice in pairs)
+
+
 def question(rng: np.random.Generator, text: str, choices: Sequence[str]) -> Question:
     mixed = tuple(choices[i] for i in rng.permutation(len(choices)))
     return Question(
@@ -185,28 +214,39 @@ def pair_choice(
     return question(rng, wording.pair_query(first[0], second[0]), choices), answer
 
 
-def _choices(
-    rng: np.random.Generator, film: Sequence[Scenery], frames: Sequence[Shown], count: int
-) -> list[tuple[Question, str]]:
+Choice = tuple[Question, str, tuple[Note, ...]]
+
+
+def _choices(rng: np.random.Generator, film: Sequence[Scenery], frames: Sequence[Shown], count: int) -> list[Choice]:
     """Questions of every kind about a film, each with an answer that the frames bear out."""
     zoomed = {f.scenery.scene.sign.colour for f in frames if f.zoomed and f.scenery.scene.sign}
     signs = [(s.scene.sign.colour, s.scene.sign.word) for s in film if s.scene.sign]
     signs.sort(key=lambda s: (s[0] not in zoomed, rng.random()))
-    asked: list[tuple[Question, str]] = [sign_choice(rng, frames, *sign) for sign in signs[: count // 2]]
+    asked = [_sign(rng, frames, *signs[i % len(signs)]) for i in range(count // 2 if signs else 0)]
     for _ in range(count // 5 if len(signs) > 1 else 0):
         pool = signs[:3]
         first, second = (pool[i] for i in rng.permutation(len(pool))[:2])
-        asked.append(pair_choice(rng, frames, first, second))
+        notes = (reads(frames, first[0]), reads(frames, second[0]))
+        asked.append((*pair_choice(rng, frames, first, second), notes))
     if any(f.scenery.scene.lamp for f in frames) or rng.random() < 0.2:
-        answer = counted(frames) or pick(rng, world.COUNTS)
-        asked.append((question(rng, wording.FLASH_QUERY, world.COUNTS), answer))
+        asked.append(_noted(rng, wording.FLASH_QUERY, world.COUNTS, counted(frames)))
     floor = film[0].floor
-    colours = _others(rng, floor, world.COLOURS)
-    asked.append((question(rng, wording.FLOOR_QUERY, colours), floor if frames else pick(rng, colours)))
-    for fact in rng.permutation(len(wording.FACTS))[:1]:
-        text, right, wrong = wording.FACTS[fact]
-        asked.append((question(rng, text, (right, *wrong)), right))
+    asked.append(_noted(rng, wording.FLOOR_QUERY, _others(rng, floor, world.COLOURS), floor if frames else ""))
+    text, right, wrong = pick(rng, wording.FACTS)
+    asked.append(_noted(rng, text, (right, *wrong), right))
     return asked
+
+
+def _sign(rng: np.random.Generator, frames: Sequence[Shown], colour: str, word: str) -> Choice:
+    asked, answer = sign_choice(rng, frames, colour, word)
+    known = right_choice(asked, answer) if read(frames, colour) == answer else ()
+    return asked, answer, (reads(frames, colour), *known)
+
+
+def _noted(rng: np.random.Generator, text: str, choices: Sequence[str], answer: str) -> Choice:
+    """answer: "" where the frames do not tell: then any choice is."""
+    asked = question(rng, text, choices)
+    return (asked, answer, right_choice(asked, answer)) if answer else (asked, pick(rng, choices), ())
 
 
 def _frames(rng: np.random.Generator, count: int, step_s: float) -> tuple[Frame, ...]:
@@ -231,11 +271,9 @@ def probes(rng: np.random.Generator, bank: Bank, n_overview: int, clips: Sequenc
     frames = [*small, *(f for zoom in zooms for f in zoom)]
     shown_small = _frames(rng, len(small), rng.uniform(3, 9))
     shown_zooms = [_frames(rng, len(zoom), rng.uniform(0.2, 1.0)) for zoom in zooms]
-    asked = tuple(
-        (probe_messages(q, shown_small, shown_zooms, by="text"), answer)
-        for q, answer in _choices(rng, film, frames, asks)
-    )
-    return Lesson(asked, QUESTION, tuple(f.row for f in frames))
+    choices = _choices(rng, film, frames, asks)
+    asked = tuple((probe_messages(q, shown_small, shown_zooms, by="text"), answer) for q, answer, _ in choices)
+    return Lesson(asked, QUESTION, tuple(f.row for f in frames), tuple(notes for _, _, notes in choices))
 
 
 def readings(rng: np.random.Generator, bank: Bank, n_frames: int, count: int) -> Lesson:
@@ -296,21 +334,19 @@ def statements(rng: np.random.Generator, bank: Bank, n_frames: int, asks: int) -
         at = lamps[0]
     frames = overview(rng, film, n_frames) if rng.random() < 0.1 else clip(rng, film, at, n_frames, whole=True)
     shown = _frames(rng, len(frames), rng.uniform(0.2, 1.0))
-    asked = []
-    for _ in range(asks):
-        text, right = statement(rng, frames)
-        asked.append((claim_messages(text, shown), YES_NO[0] if right else YES_NO[1]))
-    return Lesson(tuple(asked), STATEMENT, tuple(f.row for f in frames))
+    made = [statement(rng, frames) for _ in range(asks)]
+    asked = tuple((claim_messages(text, shown), YES_NO[0] if right else YES_NO[1]) for text, right, _ in made)
+    return Lesson(asked, STATEMENT, tuple(f.row for f in frames), tuple(notes for _, _, notes in made))
 
 
-def statement(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, bool]:
-    """A statement about frames, right half of the time where that can be, and whether it is right."""
+def statement(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, bool, tuple[Note, ...]]:
+    """A statement about frames, right half of the time where that can be, whether it is right, and notes on it."""
     signs = [f.scenery.scene.sign for f in frames if f.scenery.scene.sign]
     draw = rng.random()
     if any(f.scenery.scene.lamp for f in frames) and draw < 0.4:
         found = counted(frames)
         said = found if found and rng.random() < 0.5 else pick(rng, world.COUNTS)
-        return wording.flash_statement(said), said == found
+        return wording.flash_statement(said), said == found, (Note(f"flashes {said}", HOLDS, int(said == found)),)
     if signs and draw < 0.75:
         sign = pick(rng, signs)
         colour = sign.colour if rng.random() < 0.85 else pick(rng, world.COLOURS)
@@ -319,17 +355,17 @@ def statement(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, b
             if rng.random() < 0.5
             else pick(rng, near_misses(sign.word) if rng.random() < 0.7 else world.WORDS)
         )
-        return wording.sign_statement(colour, said), read(frames, colour) == said
+        right = read(frames, colour) == said
+        return wording.sign_statement(colour, said), right, (reads(frames, colour), Note(said, HOLDS, int(right)))
     if draw < 0.82:
         floor = frames[0].scenery.floor
         said = floor if rng.random() < 0.5 else pick(rng, world.COLOURS)
-        return wording.floor_statement(said), said == floor
+        return wording.floor_statement(said), said == floor, (Note(f"is {said}", HOLDS, int(said == floor)),)
     scene = pick(rng, frames).scenery.scene
-    right = wording.describe(scene)
+    said = wording.describe(scene)
     if rng.random() < 0.5:
-        return right, True
-    wrong = _altered(rng, right)
-    return wrong, any(wording.describe(f.scenery.scene) == wrong for f in frames)
+        said = _altered(rng, said)
+    return said, any(wording.describe(f.scenery.scene) == said for f in frames), ()
 
 
 def _altered(rng: np.random.Generator, sentence: str) -> str:

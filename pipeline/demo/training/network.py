@@ -75,7 +75,8 @@ class Heads(torch.nn.Module):
         super().__init__()
         of_tokens = {name: torch.nn.Linear(HIDDEN, size) for name, size in LABELS.items()}
         for name, head in of_tokens.items():
-            head.weight.data.copy_(5.0 * meanings(name))
+            head.weight.data.copy_(2.0 * meanings(name))
+            head.weight.requires_grad_(False)  # else the heads learn to read weak traces, and a language model cannot
         self.tokens = torch.nn.ModuleDict(of_tokens)
         self.patches = torch.nn.ModuleDict(
             {name: torch.nn.Linear(VISION["hidden_size"], LABELS[name]) for name in SHAPED}

@@ -36,7 +36,7 @@ def train(
     model = network.build(_Placeholder()).to(device)
     seeing = Plan("tower", curriculum.tower_steps, 1.2e-3, work / "tower.pt")
     tower.train(model, seeing, curriculum.batch, seed, device, say)
-    scenes = bank.build(model, curriculum.n_scenes, seed, device, say)
+    scenes = bank.kept(work / "bank.pt", lambda: bank.build(model, curriculum.n_scenes, seed, device, say))
     processor = reader.processor(language.texts(scenes))
     say(f"tokenizer: {len(processor.tokenizer)} tokens")
     speaking = with_vocabulary(model, processor.tokenizer, device)
