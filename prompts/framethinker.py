@@ -231,8 +231,8 @@ def _sentence(action: Action) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """MM:SS, hours folded into the minutes."""
-    minutes, rest = divmod(int(seconds), 60)
+    """MM:SS, hours folded into the minutes; a second counts from half a millisecond before it on."""
+    minutes, rest = divmod(int(seconds + 5e-4), 60)
     return f"{minutes:02d}:{rest:02d}"
 
 

@@ -220,8 +220,11 @@ def _told(duration_s: float) -> float:
 
 
 def _count(length: float, most: int) -> int:
-    """As qwen_vl_utils' `smart_nframes`: one a second, cut to an even number, at least 2."""
-    return max(2, int(min(length, most)) // 2 * 2)
+    """As qwen_vl_utils' `smart_nframes`: one a second, cut to an even number, at least 2.
+
+    Half a millisecond is forgiven: a container's time base may round a whole number of seconds down.
+    """
+    return max(2, int(min(length + 5e-4, most)) // 2 * 2)
 
 
 def _look(start_s: float, end_s: float, video: Video, most: int) -> FramePlan:
