@@ -42,7 +42,7 @@ verifier:
 
 # How much of a film is shown: signs cannot be read in the small frames of the overview, only in a zoom.
 view:
-  overview_frames: 24
+  overview_frames: $overview_frames
   overview_side: 80
   zoom_frames: $zoom_frames
   zoom_side: 448
@@ -92,7 +92,9 @@ def job_text(name: str, attempts: int) -> str:
     """The job file of a protocol, which reads `questions.jsonl` and `videos/` beside it."""
     captioner = _CAPTIONER if protocol(name).uses_captions else ""
     zoom_frames = 8 if captioner else 16  # a walk down the captions looks at many clips, a zoom at one
-    return _JOB.substitute(protocol=name, attempts=attempts, captioner=captioner, zoom_frames=zoom_frames)
+    overview_frames = 512 if name == "longvt" else 24  # LongVT's frames tell no times but by being one a second
+    values = {"captioner": captioner, "overview_frames": overview_frames, "zoom_frames": zoom_frames}
+    return _JOB.substitute(protocol=name, attempts=attempts, **values)
 
 
 def job_path(out: Path, name: str) -> Path:

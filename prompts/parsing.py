@@ -44,6 +44,32 @@ def split_text(text: str, action_tags: Sequence[str], tags: Sequence[str]) -> Pa
     canonical text parses to itself. The closing tag may be missing at the very end of the text, where a server drops
     the text it stopped at.
     """
+    thought = _split_thought(text)
+    if isinstance(thought, Fault):
+        return thought
+    think, rest = thought
+    return _first_action(think, rest, action_tags, tags)
+
+
+def split_calls(text: str, call_tag: str, action_tags: Sequence[str], tags: Sequence[str]) -> tuple[Parts, ...] | Fault:
+    """As `split_text`, with every action of the tag `call_tag` that follows the first at once. Never raises."""
+    thought = _split_thought(text)
+    if isinstance(thought, Fault):
+        return thought
+    think, rest = thought
+    found = _first_action(think, rest, action_tags, tags)
+    calls: list[Parts] = []
+    while not isinstance(found, Fault):
+        calls.append(found)
+        rest = rest.partition(f"</{found.tag}>")[2].lstrip()
+        if found.tag != call_tag or not rest.startswith(f"<{call_tag}>"):
+            return tuple(calls)
+        found = _first_action(think, rest, (call_tag,), tags)
+    return found
+
+
+def _split_thought(text: str) -> tuple[str, str] | Fault:
+    """The thought, and what follows it, without outer whitespace."""
     rest = text.strip()
     if not rest.startswith("<think>"):
         if "<think>" in rest:
@@ -55,6 +81,10 @@ def split_text(text: str, action_tags: Sequence[str], tags: Sequence[str]) -> Pa
         return Fault("no_think", "The thought was not closed by </think>.")
     if not think:
         return Fault("no_think", "The thought inside <think> and </think> is empty.")
+    return think, rest
+
+
+def _first_action(think: str, rest: str, action_tags: Sequence[str], tags: Sequence[str]) -> Parts | Fault:
     tag = next((name for name in action_tags if rest.startswith(f"<{name}>")), None)
     if tag is None:
         return _without_action(rest, action_tags)

@@ -33,10 +33,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an action is checked against. segments: None for a protocol without captions."""
+    """What an action is checked against.
+
+    segments: None for a protocol without captions. calls_before: calls of the attempt before this one, refused or not.
+    """
 
     video: Video
     segments: Segments | None
+    calls_before: int = 0
 
     @classmethod
     def of(cls, video: Video, width: int | None) -> "Setting":
@@ -49,17 +53,21 @@ class ZoomProtocol(ABC):
 
     name, version: written to every trajectory; the version changes with any byte of the rendering.
     uses_captions: whether the caption tree must exist before the first turn.
+    by_frames: whether its calls name frames by their index in the video.
     has_hints: whether `hint` knows a ladder. stop: texts at which a server may stop; each is kept in the output.
     default_max_turns: model turns allowed in all, as published; typical_turns: usually taken, for estimates.
+    tools: JSON schemas of its tools, as canonical JSON; the rendered system message holds them already.
     """
 
     name: ClassVar[str]
     version: ClassVar[str]
     uses_captions: ClassVar[bool]
+    by_frames: ClassVar[bool] = False
     has_hints: ClassVar[bool] = False
     stop: ClassVar[tuple[str, ...]] = ()
     default_max_turns: ClassVar[int]
     typical_turns: ClassVar[int]
+    tools: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def overview_plan(self, video: Video) -> FramePlan | None:
@@ -67,7 +75,7 @@ class ZoomProtocol(ABC):
 
     @abstractmethod
     def verifier_overview_plan(self, video: Video) -> FramePlan:
-        """The frames that stand for the overview when a verifier looks; those of `overview_plan` where it has any."""
+        """The frames that stand for the overview when a verifier looks: of `overview_plan` where it has any."""
 
     @abstractmethod
     def messages(self, dialogue: Dialogue, hint: str = "") -> tuple[Message, ...]:
@@ -78,7 +86,10 @@ class ZoomProtocol(ABC):
 
     @abstractmethod
     def parse(self, text: str) -> Step | Fault:
-        """Understand one model text. Never raises; text after the first complete action is cut."""
+        """Understand one model text. Never raises; text after the first complete action is cut.
+
+        A step has one action, or, where the protocol has several calls in a turn, any number of calls.
+        """
 
     @abstractmethod
     def write(self, step: Step) -> str:
@@ -90,7 +101,10 @@ class ZoomProtocol(ABC):
 
     @abstractmethod
     def resolve(self, action: Action, setting: Setting) -> Action:
-        """The action with `start_s` and `end_s` filled in, for one that `check` lets pass."""
+        """The action with `start_s` and `end_s` filled in, for one that `check` lets pass.
+
+        Seconds of frames follow from the mean frame rate; a rollout puts the timeline's in their place.
+        """
 
     @abstractmethod
     def zoom_plan(self, action: Action, setting: Setting) -> FramePlan:

@@ -1,10 +1,12 @@
 """The protocols that exist. A new one is one file and one line here."""
 
+from prompts.framethinker import FrameThinker
 from prompts.longvideo_r1 import LongVideoR1
+from prompts.longvt import LongVT
 from prompts.protocol import ZoomProtocol
 from prompts.videozoomer import VideoZoomer
 
-PROTOCOLS: tuple[ZoomProtocol, ...] = (VideoZoomer(), LongVideoR1())
+PROTOCOLS: tuple[ZoomProtocol, ...] = (VideoZoomer(), LongVideoR1(), FrameThinker(), LongVT())
 
 
 def protocol(name: str) -> ZoomProtocol:

@@ -34,6 +34,11 @@ class Timeline:
         """
         return min(max(bisect_right(self.times_s, time_s + 5e-7) - 1, 0), len(self.times_s) - 1)
 
+    def seconds(self, first: int, last: int) -> Interval:
+        """From the start of frame `first` to the start of frame `last`; an index past the last frame is the end."""
+        start, end = (self.times_s[i] if i < len(self.times_s) else self.duration_s for i in (first, last))
+        return start, end
+
     def within(self, interval: Interval) -> range:
         """Indices of the frames that start in [start, end); where none does, the frame on screen at `start`."""
         first = bisect_right(self.times_s, interval[0] - 5e-7)

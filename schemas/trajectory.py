@@ -8,17 +8,18 @@ from schemas.question import Question
 from schemas.record import Record
 from schemas.video import Frame, Video
 
-ActionKind = Literal["zoom", "caption", "video_qa", "answer"]
+ActionKind = Literal["zoom", "caption", "video_qa", "time", "answer"]
 
 
 class Action(Record):
     """What a model asked for, as parsed from its text.
 
     call_id: "turn.number", unique within the trajectory. kind: `zoom` (frames of a span), `caption` (a segment's
-    caption), `video_qa` (a question about a leaf segment), `answer`.
-    start_s, end_s: seconds asked for (None until resolved, for actions that name a segment); start_frame, end_frame:
-    indices of the first and last frame of that span. segment: 1-based ids. fps: frames a second asked for.
-    query: text of a `video_qa`. answer: the final answer's text, verbatim.
+    caption), `video_qa` (a question about a leaf segment), `time` (which frame is on screen at `start_s`), `answer`.
+    start_s, end_s: seconds asked for (None until resolved, for actions that name a segment or frames); start_frame,
+    end_frame: indices of the first and last frame of that span, as asked for where an action names frames.
+    segment: 1-based ids. fps: frames a second asked for, or, once resolved, that follow from the span.
+    query: text of a `video_qa`. path: of the video, where a call names it. answer: the final answer's text, verbatim.
     """
 
     call_id: str
@@ -30,24 +31,36 @@ class Action(Record):
     segment: tuple[int, ...] = ()
     fps: float | None = None
     query: str | None = None
+    path: str | None = None
     answer: str | None = None
+
+    @property
+    def looks(self) -> bool:
+        """Whether it asks to see something of the video, or to be told of it."""
+        return self.kind not in ("time", "answer")
 
 
 class Observation(Record):
     """What an action brought, matched to it by call_id.
 
-    kind: `frames`, `caption`, `qa` or `error`. text: the caption, the answer or the error, without any wrapper (the
-    protocol adds wrappers when it renders). frames: those shown to the teacher, or, for `qa`, to the model that
-    answered. start_s, end_s: seconds covered. call_key: key of the model call behind it, "" where there was none.
+    kind: `frames`, `caption`, `qa`, `time` or `error`. text: the caption, the answer, a frame's index in digits or the
+    error, without any wrapper (the protocol adds wrappers when it renders). frames: those shown to the teacher, or, for
+    `qa`, to the model that answered. start_s, end_s: seconds covered. call_key: key of the model call behind it, ""
+    where there was none.
     """
 
     call_id: str
-    kind: Literal["frames", "caption", "qa", "error"]
+    kind: Literal["frames", "caption", "qa", "time", "error"]
     text: str
     frames: tuple[Frame, ...] = ()
     start_s: float | None = None
     end_s: float | None = None
     call_key: str = ""
+
+    @property
+    def shows(self) -> bool:
+        """Whether it shows or tells something of the video."""
+        return self.kind not in ("time", "error")
 
 
 class Turn(Record):
@@ -121,6 +134,7 @@ class Trajectory(Record):
     status: `answered`; `gave_up` (turns ran out); `malformed` (too many invalid turns); `failed` (see error).
     final_answer: verbatim; answer_shown, interval_shown: whether the reference was revealed to the teacher.
     hints: every hint shown, in order. video and overview are None where the video could not be used.
+    tools: JSON schemas of the tools that the chat was rendered with, as canonical JSON.
     """
 
     trajectory_id: str
@@ -142,6 +156,7 @@ class Trajectory(Record):
     interval_shown: bool
     usage: Usage
     error: Failure | None
+    tools: tuple[str, ...] = ()
 
     def dialogue(self) -> Dialogue:
         """The state that the protocol renders. Raises ValueError for a trajectory that never began."""

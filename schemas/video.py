@@ -58,11 +58,13 @@ class Frame(Record):
 class PixelBudget(Record):
     """How large a frame may be shown. Aspect ratio is kept; frames are never enlarged beyond `min_pixels` asks for.
 
-    max_side: longest side in pixels, which holds against `min_pixels`, too; min_pixels, max_pixels: area in pixels.
-    `None` leaves a bound out.
+    max_side: longest side in pixels; max_width, max_height: each side in pixels; these hold against `min_pixels`, too.
+    min_pixels, max_pixels: area in pixels. `None` leaves a bound out.
     """
 
     max_side: int | None = None
+    max_width: int | None = None
+    max_height: int | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
 
@@ -75,6 +77,10 @@ class PixelBudget(Record):
             scale = math.sqrt(self.min_pixels / (width * height))
         if self.max_side is not None:
             scale = min(scale, self.max_side / max(width, height))
+        if self.max_width is not None:
+            scale = min(scale, self.max_width / width)
+        if self.max_height is not None:
+            scale = min(scale, self.max_height / height)
         if scale == 1.0:
             return width, height
         return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)

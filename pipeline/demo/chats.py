@@ -1,18 +1,29 @@
 """Reading a protocol's chat back: what a teacher was asked, shown and told, from the messages alone."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
+from pipeline.demo import lenses
 from pipeline.demo.asked import asked
 from pipeline.demo.sight import Shot
 from pipeline.demo.walking import Call, Walk
+from pipeline.demo.world import FPS
 from pipeline.demo.zooming import Viewing
 from pipeline.models.chat import ChatMessage
 from prompts.protocol import Step, ZoomProtocol
+from prompts.sampling import spread
 from schemas.timeline import SegmentPath, Segments
+from schemas.video import uniform
+
+DESCRIBED = 24
+"""Frames of an overview that the small model describes, where a protocol shows more."""
 
 _FRAME = re.compile(r"<frame\d+_time(\d+(?:\.\d+)?)s>$")
 _NO_MORE = "Do not call <video_zoom> in this round"
+_INDEXED_FRAME = re.compile(r"frame (\d+): $")
+_LONGVT_SUFFIX = re.compile(r" Think first, call \*\*crop_video\*\* .* The Video path for this video is: (?P<path>.*)")
+_RESPONSE = "<tool_response>\n"
 _FIRST_TURN = re.compile(
     r"(?P<head>.*?)\n\n\nThe total duration of the video is (?P<duration>[\d.]+) seconds\.\n\n(?P<captions>.*)",
     re.DOTALL,
@@ -28,27 +39,28 @@ _HINTED = re.compile(r"\*\*(.*?)\*\*")
 _IDS = re.compile(r"\(([\d,]+)\)")
 
 
-def read_videozoomer(chat: Sequence[ChatMessage]) -> Viewing:
-    """A dialogue of the protocol `videozoomer`."""
+def read_videozoomer(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> Viewing:
+    """A dialogue of the protocol `videozoomer`, which says itself when to answer."""
     opening = next(message for message in chat if message.role == "user")
     replies = [m for m in chat if m.role == "user"][1:]
     return Viewing(
         asked=asked(_text_after_frames(opening)),
         overview=tuple(_shots(opening)),
         clips=tuple(shots for m in replies if (shots := tuple(_shots(m)))),
+        lens=lenses.VIDEOZOOMER,
         must_answer=_NO_MORE in _text_after_frames(chat[-1]),
     )
 
 
-def _shots(message: ChatMessage) -> Iterator[Shot]:
-    """The frames of a message, each with the time that stands before it."""
+def _shots(message: ChatMessage, mark: re.Pattern[str] = _FRAME, rate: float = 1.0) -> Iterator[Shot]:
+    """The frames of a message, each with its time in the text before it. rate: of what stands there, to a second."""
     before = ""
     for part in message.parts:
         if isinstance(part, bytes):
-            match = _FRAME.search(before)
+            match = mark.search(before)
             if match is None:
                 raise ValueError("a frame without its time")
-            yield Shot(float(match[1]), part)
+            yield Shot(float(match[1]) / rate, part)
         else:
             before = part
 
@@ -56,6 +68,69 @@ def _shots(message: ChatMessage) -> Iterator[Shot]:
 def _text_after_frames(message: ChatMessage) -> str:
     last = message.parts[-1]
     return last if isinstance(last, str) else ""
+
+
+def read_framethinker(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> Viewing:
+    """A dialogue of the protocol `framethinker`; frame numbers are seconds by the rate that rendered films have."""
+    opening, *replies = (message for message in chat if message.role == "user")
+    question = next(part for part in opening.parts if isinstance(part, str))
+    return Viewing(
+        asked=asked(_INDEXED_FRAME.sub("", question)),
+        overview=tuple(_shots(opening, _INDEXED_FRAME, FPS)),
+        clips=tuple(shots for m in replies if (shots := tuple(_shots(m, _INDEXED_FRAME, FPS)))),
+        lens=lenses.FRAMETHINKER,
+        must_answer=_is_last_turn(chat, protocol),
+    )
+
+
+def _is_last_turn(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> bool:
+    return sum(message.role == "assistant" for message in chat) >= protocol.default_max_turns - 1
+
+
+def read_longvt(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> Viewing:
+    """A dialogue of the protocol `longvt`. The overview tells no times: it is a frame a second, in an even number."""
+    opening = next(message for message in chat if message.role == "user")
+    frames = [part for part in opening.parts if isinstance(part, bytes)]
+    suffix = _LONGVT_SUFFIX.search(text := _text_after_frames(opening))
+    if suffix is None:
+        raise ValueError("not a first turn of longvt")
+    shots = [Shot(time_s, jpeg) for time_s, jpeg in zip(spread(0.0, len(frames), len(frames)), frames, strict=True)]
+    calls, clips = _crops(chat, protocol)
+    return Viewing(
+        asked=asked(text[: suffix.start()]),
+        overview=uniform(shots, DESCRIBED),
+        clips=clips,
+        lens=(lens := lenses.longvt(suffix["path"])),
+        must_answer=calls >= lens.zooms or _is_last_turn(chat, protocol),
+    )
+
+
+def _crops(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> tuple[int, tuple[tuple[Shot, ...], ...]]:
+    """How many calls there were, and the frames of those that were carried out, spread over the seconds called."""
+    calls, clips = 0, []
+    for message, reply in pairwise(chat):
+        step = protocol.parse(_text_after_frames(message)) if message.role == "assistant" else None
+        if not isinstance(step, Step):
+            continue
+        calls += len(step.actions)
+        blocks: list[list[bytes]] = []
+        for part in reply.parts:
+            if isinstance(part, bytes):
+                blocks[-1].append(part)
+            else:
+                blocks += [[] for _ in range(part.count(_RESPONSE))]
+        for action, frames in zip(step.actions, blocks, strict=True):
+            times = spread(action.start_s or 0.0, action.end_s or 0.0, len(frames)) if frames else ()
+            clips += [tuple(Shot(time_s, jpeg) for time_s, jpeg in zip(times, frames, strict=True))] * bool(frames)
+    return calls, tuple(clips)
+
+
+VIEWINGS: dict[str, Callable[[Sequence[ChatMessage], ZoomProtocol], Viewing]] = {
+    "videozoomer": read_videozoomer,
+    "framethinker": read_framethinker,
+    "longvt": read_longvt,
+}
+"""How the chat of a protocol that shows frames is read, by its name."""
 
 
 def read_longvideo_r1(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> Walk:

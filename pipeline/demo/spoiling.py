@@ -60,7 +60,7 @@ class Moment:
     def zooms(self) -> list[Action]:
         """The actions so far that were carried out, with their seconds."""
         steps = [step for text in self.said if isinstance(step := self.protocol.parse(text), Step)]
-        asked = [action for step in steps for action in step.actions if action.kind != "answer"]
+        asked = [action for step in steps for action in step.actions if action.looks]
         return [self.protocol.resolve(a, self.setting) for a in asked if not self.protocol.check(a, self.setting)]
 
     @property
@@ -162,7 +162,7 @@ def _out_of_bounds(moment: Moment, step: Step) -> Step:
     """The first zoom lies past the end of the video, or reaches past it, or names a segment that does not exist."""
     if moment.said or answers(step):
         return step
-    dice, (action,) = moment.plant.dice, step.actions
+    dice, (action, *others) = moment.plant.dice, step.actions
     if action.segment and moment.setting.segments is not None:
         path = list(action.segment)
         path[dice.randrange(len(path))] = moment.setting.segments.width + dice.randint(1, 3)
@@ -173,7 +173,7 @@ def _out_of_bounds(moment: Moment, step: Step) -> Step:
         beyond = dice.uniform(2.0, 20.0) if dice.random() < 0.5 else -dice.uniform(0.3, 0.7) * length
         start = round(video_end + beyond, 1)
         outside = action.model_copy(update={"start_s": start, "end_s": round(start + length, 1)})
-    return Step(_renamed(step.think, outside), (outside,))
+    return Step(_renamed(step.think, outside), (outside, *others))
 
 
 def _unmentioned_zoom(moment: Moment, step: Step) -> Step:

@@ -5,18 +5,10 @@ from dataclasses import dataclass
 from random import Random
 
 from pipeline.demo.asked import Asked, Target, Temper, answering
-from pipeline.demo.sight import FRAMES, Shot, Sight, joined
+from pipeline.demo.lenses import Lens
+from pipeline.demo.sight import Shot, Sight, joined
 from prompts.protocol import Step
 from schemas.timeline import Interval, overlap_s
-from schemas.trajectory import Action
-
-MAX_ZOOMS = 4
-
-READING_S = (5.4, 6.0)
-"""Length in seconds of a zoom on something to read, or to look at."""
-
-COUNTING_S = (4.0, 4.3)
-"""Length of a zoom on a lamp: as long as its flashes can take, and no flash between two of the frames."""
 
 _SHORTEST_S = 1.5
 """What is left of a span after earlier zooms is looked at from this length on."""
@@ -24,11 +16,16 @@ _SHORTEST_S = 1.5
 
 @dataclass(frozen=True)
 class Viewing:
-    """A dialogue so far. clips: the frames of each zoom that was carried out; must_answer: it may not zoom again."""
+    """A dialogue so far.
+
+    overview: in order of time; clips: the frames of each zoom that was carried out; lens: how the protocol zooms;
+    must_answer: it may not zoom again.
+    """
 
     asked: Asked
     overview: tuple[Shot, ...]
     clips: tuple[tuple[Shot, ...], ...]
+    lens: Lens
     must_answer: bool
 
     @property
@@ -48,6 +45,15 @@ class Place:
     span: Interval
     sentence: str
     likeness: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """A zoom to make. why: a sentence that the span ends; counting: whether a lamp's flashes are to be counted."""
+
+    why: str
+    span: Interval
+    counting: bool
 
 
 @dataclass(frozen=True)
@@ -84,14 +90,24 @@ class Viewer:
         """The next step. Raises what the small model raises."""
         targets = self.viewing.asked.targets
         found = [await self._find(target) for target in targets]
-        most = max(1, len(targets)) if self.temper.careless else MAX_ZOOMS
-        if not self.viewing.must_answer and len(self.viewing.clips) < most:
-            if not targets and not self.viewing.clips:
-                return self._glance("The question itself does not depend on the video.")
-            for one in found:
-                if not one.settled and (zoom := await self._look_for(one, found)):
-                    return zoom
+        most = max(1, len(targets)) if self.temper.careless else self.viewing.lens.zooms
+        left = 0 if self.viewing.must_answer else most - len(self.viewing.clips)
+        if looks := await self._looks(found, left):
+            return self._zoom(looks, " ".join(one.statement for one in found if one.statement))
         return await self._answer(found)
+
+    async def _looks(self, found: Sequence[Found], most: int) -> list[Look]:
+        """The next looks: one, or one for each open target where the protocol allows several in a turn."""
+        if most > 0 and not found and not self.viewing.clips:
+            return [self._glance("The question itself does not depend on the video.")]
+        looks: list[Look] = []
+        for one in found:
+            if one.settled or len(looks) >= (most if self.viewing.lens.together else min(1, most)):
+                continue
+            look = await self._look_for(one)
+            if look and not any(overlap_s([look.span], [other.span]) for other in looks):
+                looks.append(look)
+        return looks
 
     async def _find(self, target: Target) -> Found:
         clips = joined(self.viewing.clips) if target.flashes else self.viewing.clips
@@ -106,19 +122,19 @@ class Viewer:
     async def _beyond(self, shots: Sequence[Shot], target: Target) -> tuple[Interval, ...]:
         before, after = await self.sight.flashes_beyond(shots, target)
         start, end = shots[0].time_s, shots[-1].time_s
-        sides = [(end, end + COUNTING_S[0])] * after + [(start - COUNTING_S[0], start)] * before
+        length = self.viewing.lens.counting_s[0]
+        sides = [(end, end + length)] * after + [(start - length, start)] * before
         return tuple(sides)
 
-    async def _look_for(self, one: Found, found: Sequence[Found]) -> Step | None:
-        """A zoom on a span that may show a target and was not looked at; None where nothing is left."""
+    async def _look_for(self, one: Found) -> Look | None:
+        """A look at a span that may show a target and was not looked at; None where nothing is left."""
         target, rng = one.target, self.temper.rng(one.target.name)
         if not target.mention:
             return None if self.viewing.clips else self._glance(f"{_capital(target.name)} is in all frames.")
-        known = " ".join(f.statement for f in found if f.statement)
         for place, span in await self._spans(one, rng):
             left = self._unseen(span)
             if left is not None:
-                return self._zoom(f"{known} {self._why(one, place)}", left, target.flashes)
+                return Look(self._why(one, place), left, target.flashes)
         return None
 
     async def _spans(self, one: Found, rng: Random) -> list[tuple[Place | None, Interval]]:
@@ -126,9 +142,9 @@ class Viewer:
         place is likely, what lies beside that."""
         if one.sure:
             return [(None, side) for side in one.beyond]
-        spans: list[tuple[Place | None, Interval]] = []
+        lens, spans = self.viewing.lens, list[tuple[Place | None, Interval]]()
         for place in await self._places(one.target, rng):
-            length = min(rng.uniform(*(COUNTING_S if one.target.flashes else READING_S)), self.viewing.end_s)
+            length = min(rng.uniform(*(lens.counting_s if one.target.flashes else lens.reading_s)), self.viewing.end_s)
             middle = sum(place.span) / 2 + rng.uniform(-0.4, 0.4)
             start = min(max(0.0, middle - length / 2), self.viewing.end_s - length)
             spans.append((place, (start, start + length)))
@@ -163,21 +179,19 @@ class Viewer:
         inside = overlap_s([(start, end)], self.viewing.seen) if end > start else 0.0
         return None if end - start < _SHORTEST_S or inside > 0.2 * (end - start) else (start, end)
 
-    def _glance(self, reason: str) -> Step:
-        """A zoom on just any part of the video, where every part will do."""
+    def _glance(self, reason: str) -> Look:
+        """A look at just any part of the video, where every part will do."""
         rng = self.temper.rng("glance")
-        length = min(rng.uniform(*READING_S), self.viewing.end_s)
+        length = min(rng.uniform(*self.viewing.lens.reading_s), self.viewing.end_s)
         start = rng.uniform(0.0, self.viewing.end_s - length)
-        return self._zoom(
-            f"{reason} To make sure, I look closer at", (round(start, 1), round(start + length, 1)), False
-        )
+        return Look(f"{reason} To make sure, I look closer at", (round(start, 1), round(start + length, 1)), False)
 
-    def _zoom(self, thought: str, span: Interval, counting: bool) -> Step:
-        """As many frames as the small model reads at once, no more than two a second unless a lamp is to be counted."""
-        fps = FRAMES / (span[1] - span[0]) + 0.01
-        fps = round(fps if counting else min(2.0, fps), 2)
-        think = f"{thought.strip()} {span[0]:.1f} s to {span[1]:.1f} s."
-        return Step(think, (Action(call_id="", kind="zoom", start_s=span[0], end_s=span[1], fps=fps),))
+    def _zoom(self, looks: Sequence[Look], known: str) -> Step:
+        """The step that makes some looks. known: what is said before them."""
+        lens = self.viewing.lens
+        actions = tuple(lens.call(look.span, look.counting) for look in looks)
+        thoughts = (f"{look.why} {lens.named(action)}." for look, action in zip(looks, actions, strict=True))
+        return Step(" ".join((known, *thoughts)).strip(), actions)
 
     def _why(self, one: Found, place: Place | None) -> str:
         """Why a span is looked at; the span itself comes next."""

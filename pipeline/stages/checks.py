@@ -1,7 +1,7 @@
 """The checks of a verdict that need no model: pure functions over a trajectory and what was decoded again."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prompts.captioning import parse_qa
 from prompts.protocol import Setting, ZoomProtocol
@@ -15,12 +15,17 @@ FrameLists = Mapping[str, Sequence[Frame]]
 
 
 def zooms(trajectory: Trajectory) -> list[Action]:
-    """The actions that were carried out on the video, in order: all but answers and refused ones."""
+    """The looks that were carried out on the video, in order: all actions but answers, times and refused ones."""
     done = []
     for turn in trajectory.turns:
         refused = {o.call_id for o in turn.observations if o.kind == "error"}
-        done += [a for a in turn.actions if a.kind != "answer" and a.call_id not in refused]
+        done += [a for a in turn.actions if a.looks and a.call_id not in refused]
     return done
+
+
+def calls(trajectory: Trajectory) -> list[Action]:
+    """All actions but answers, refused ones included, in order."""
+    return [action for turn in trajectory.turns for action in turn.actions if action.kind != "answer"]
 
 
 def spans(actions: Sequence[Action]) -> list[Interval]:
@@ -35,21 +40,24 @@ def well_formed(trajectory: Trajectory) -> bool:
 
 def in_bounds(trajectory: Trajectory, protocol: ZoomProtocol, setting: Setting) -> bool:
     """Whether every action, checked anew, lies in the video and within its budget."""
-    actions = [a for turn in trajectory.turns for a in turn.actions if a.kind != "answer"]
-    return all(protocol.check(action, setting) is None for action in actions)
+    return all(
+        protocol.check(action, replace(setting, calls_before=number)) is None
+        for number, action in enumerate(calls(trajectory))
+    )
 
 
 @dataclass(frozen=True)
 class Recheck:
     """What a trajectory's observations are compared with.
 
-    frames: decoded again by re-executing the actions; tree: the run's captions; reply_text: the stored reply of a
-    call by its key, None where it is no longer there.
+    frames: decoded again by re-executing the actions; moments: by call id, the frame on screen at a time asked for;
+    tree: the run's captions; reply_text: the stored reply of a call by its key, None where it is no longer there.
     """
 
     protocol: ZoomProtocol
     setting: Setting
     frames: FrameLists
+    moments: Mapping[str, int]
     tree: CaptionTree
     reply_text: Callable[[str], str | None]
 
@@ -59,10 +67,13 @@ def mismatch(trajectory: Trajectory, recheck: Recheck) -> str:
     overview = trajectory.overview.frames if trajectory.overview else ()
     if tuple(recheck.frames.get("overview", ())) != tuple(overview):
         return f"overview: {_difference(overview, recheck.frames.get('overview', ()))}"
+    numbers = {action.call_id: number for number, action in enumerate(calls(trajectory))}
     for turn in trajectory.turns:
         actions = {action.call_id: action for action in turn.actions}
         for observation in turn.observations:
-            difference = _observation_difference(observation, actions.get(observation.call_id), recheck)
+            setting = replace(recheck.setting, calls_before=numbers.get(observation.call_id, 0))
+            again = replace(recheck, setting=setting)
+            difference = _observation_difference(observation, actions.get(observation.call_id), again)
             if difference:
                 return f"{observation.call_id}: {difference}"
         answered = {o.call_id for o in turn.observations}
@@ -78,6 +89,9 @@ def _observation_difference(observation: Observation, action: Action | None, rec
         return "no action has this call id"
     if observation.kind == "caption":
         return _caption_difference(observation, action, recheck.tree)
+    if observation.kind == "time":
+        index = recheck.moments.get(observation.call_id)
+        return "" if observation.text == str(index) else f"frame {observation.text} recorded, {index} is on screen"
     again = recheck.frames.get(observation.call_id, ())
     if tuple(again) != observation.frames:
         return _difference(observation.frames, again)

@@ -31,7 +31,7 @@ def claims(trajectory: Trajectory) -> list[Claim]:
     for turn in trajectory.turns:
         for statement in statements(turn.think) if looks else ():
             found.setdefault(statement, Claim(statement, tuple(reversed(looks))))
-        looks += [observation.call_id for observation in turn.observations if observation.kind != "error"]
+        looks += [observation.call_id for observation in turn.observations if observation.shows]
     return list(found.values())
 
 

@@ -114,7 +114,7 @@ def _before_looking(trajectory: Trajectory) -> Iterable[str]:
         if any(action.kind == "answer" for action in turn.actions):
             return
         yield turn.think
-        if any(observation.kind != "error" for observation in turn.observations):
+        if any(observation.shows for observation in turn.observations):
             return
 
 

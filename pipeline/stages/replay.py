@@ -25,13 +25,17 @@ from schemas.video import Frame, FramePlan, Video
 
 @dataclass(frozen=True)
 class Decoded:
-    """A video decoded again for its trajectories: pictures, and frames by (trajectory id, call id)."""
+    """A video decoded again for its trajectories: pictures, and frames by (trajectory id, call id).
+
+    moments: index of the frame on screen at a time asked for, by the same.
+    """
 
     video: Video
     pictures: Pictures
     overview: tuple[Frame, ...]
     verifier_overview: tuple[Frame, ...]
     frames: Mapping[tuple[str, str], tuple[Frame, ...]]
+    moments: Mapping[tuple[str, str], int]
 
 
 class ReplayStage:
@@ -101,6 +105,12 @@ class ReplayStage:
         looks = [self._view.overview(look) for look in looks]
         async with OpenVideos() as videos:
             video, lists = await videos.sample(first.video.uri, first.video_id, [*looks, *plans.values()])
+            moments = {
+                (trajectory.trajectory_id, action.call_id): await videos.index_at(first.video, action.start_s or 0.0)
+                for trajectory in trajectories
+                for action in checks.calls(trajectory)
+                if action.kind == "time"
+            }
         frames = [tuple(picture.frame for picture in pictures) for pictures in lists]
         everything: list[Picture] = [picture for pictures in lists for picture in pictures]
         return Decoded(
@@ -109,18 +119,21 @@ class ReplayStage:
             overview=frames[1] if shown else (),
             verifier_overview=frames[0],
             frames=dict(zip(plans, frames[len(looks) :], strict=True)),
+            moments=moments,
         )
 
     async def _judge(self, trajectory: Trajectory, tree: CaptionTree, decoded: Decoded) -> Verdict:
         assert trajectory.video is not None
         setting = Setting.of(decoded.video, tree.width)
-        own = {call: frames for (owner, call), frames in decoded.frames.items() if owner == trajectory.trajectory_id}
+        name = trajectory.trajectory_id
+        own = {call: frames for (owner, call), frames in decoded.frames.items() if owner == name}
         difference = checks.mismatch(
             trajectory,
             checks.Recheck(
                 protocol=self._protocol,
                 setting=setting,
                 frames={**own, "overview": decoded.overview},
+                moments={call: index for (owner, call), index in decoded.moments.items() if owner == name},
                 tree=tree,
                 reply_text=self._reply_text,
             ),
@@ -128,8 +141,8 @@ class ReplayStage:
         findings: dict[str, Any] = {
             "well_formed": checks.well_formed(trajectory),
             "in_bounds": checks.in_bounds(trajectory, self._protocol, setting),
-            "consistent": consistent(trajectory),
-            "zooms_mentioned": zooms_mentioned(trajectory),
+            "consistent": consistent(trajectory, self._protocol.by_frames),
+            "zooms_mentioned": zooms_mentioned(trajectory, self._protocol.by_frames),
             "observations_match": not difference,
             "mismatch": difference or None,
             "answer_correct": _answer_correct(trajectory),

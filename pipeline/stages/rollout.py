@@ -1,6 +1,6 @@
 """One attempt at one question: the teacher thinks, zooms over the video and answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.models.chat import ChatModel, Pictures, Reply, with_pixels
 from pipeline.plan import Planned
@@ -71,6 +71,7 @@ def unstarted(planned: Planned, teaching: Teaching, failure: Failure | None) -> 
         interval_shown=False,
         usage=Usage(),
         error=failure,
+        tools=teaching.protocol.tools,
     )
 
 
@@ -168,9 +169,10 @@ class Rollout:
             complaint = Observation(call_id=f"{number}.0", kind="error", text=step.message)
             return self._new_turn("", (), (complaint,), reply, step.name)
         actions, observations, error = [], [], ""
+        calls_before = sum(len(turn.actions) for turn in self.turns)
         for i, asked in enumerate(step.actions):
             action = asked.model_copy(update={"call_id": f"{number}.{i}"})
-            fault = self.teaching.protocol.check(action, self.setting)
+            fault = self.teaching.protocol.check(action, replace(self.setting, calls_before=calls_before + i))
             if fault is None:
                 action = await self._locate(self.teaching.protocol.resolve(action, self.setting))
                 observations.append(await self._observe(action))
@@ -204,7 +206,13 @@ class Rollout:
         )
 
     async def _locate(self, action: Action) -> Action:
-        """The action with the frame indices of its span; a captioned segment knows its own."""
+        """The action with the frame indices of its span, or the seconds of the frames that it names.
+
+        A captioned segment knows its own.
+        """
+        if action.start_frame is not None and action.end_frame is not None:
+            start_s, end_s = await self.videos.seconds(self.video, (action.start_frame, action.end_frame))
+            return action.model_copy(update={"start_s": start_s, "end_s": end_s})
         if action.start_s is None or action.end_s is None:
             return action
         node = self._node(action)
@@ -220,6 +228,9 @@ class Rollout:
     async def _observe(self, action: Action) -> Observation:
         if action.kind == "caption":
             return self._caption(action)
+        if action.kind == "time":
+            index = await self.videos.index_at(self.video, action.start_s or 0.0)
+            return Observation(call_id=action.call_id, kind="time", text=str(index))
         plan = self.teaching.protocol.zoom_plan(action, self.setting)
         shown = await self.videos.read(self.video, self.teaching.view.zoom(plan))
         self.pictures.add(shown)

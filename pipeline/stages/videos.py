@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
+from pipeline.media.errors import VideoError
 from pipeline.media.sandbox import SafeVideo, open_video
 from schemas.captions import Picture
 from schemas.timeline import Interval
@@ -16,6 +17,15 @@ class _Opened:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.video: SafeVideo | None = None
+
+
+@contextmanager
+def _frames_of(uri: str) -> Iterator[None]:
+    """A plan by indices may name frames that a file no longer has: the file's fault."""
+    try:
+        yield
+    except ValueError as error:
+        raise VideoError("video_truncated", f"{uri}: {error}") from error
 
 
 class OpenVideos:
@@ -43,7 +53,8 @@ class OpenVideos:
         """The pictures of a plan, in its order."""
         async with self._entry(video.uri).lock:
             opened = await self._video(video.uri, video.video_id)
-            return await asyncio.to_thread(opened.read, plan)
+            with _frames_of(video.uri):
+                return await asyncio.to_thread(opened.read, plan)
 
     async def span(self, video: Video, interval: Interval) -> tuple[int, int]:
         """Indices of the first and last frame of a span."""
@@ -51,6 +62,16 @@ class OpenVideos:
             opened = await self._video(video.uri, video.video_id)
             frames = opened.timeline.within(interval)
             return frames[0], frames[-1]
+
+    async def seconds(self, video: Video, frames: tuple[int, int]) -> Interval:
+        """From the start of one frame to that of another, by index, or to the video's end."""
+        async with self._entry(video.uri).lock:
+            return (await self._video(video.uri, video.video_id)).timeline.seconds(*frames)
+
+    async def index_at(self, video: Video, time_s: float) -> int:
+        """Index of the frame on screen at a time in seconds."""
+        async with self._entry(video.uri).lock:
+            return (await self._video(video.uri, video.video_id)).timeline.index_at(time_s)
 
     async def sample(self, uri: str, video_id: str, plans: Sequence[FramePlan]) -> tuple[Video, list[list[Picture]]]:
         """The pictures of several plans out of one pass, each plan's in its order; and the video as it is now."""
@@ -63,7 +84,8 @@ class OpenVideos:
                     found[number][position] = picture
                 return [[pictures[i] for i in range(len(pictures))] for pictures in found]
 
-            return opened.video, await asyncio.to_thread(collect)
+            with _frames_of(uri):
+                return opened.video, await asyncio.to_thread(collect)
 
     def _entry(self, uri: str) -> _Opened:
         entry = self._opened.setdefault(uri, _Opened())

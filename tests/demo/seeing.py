@@ -11,7 +11,7 @@ from pipeline.demo.world import COUNTS, FPS, Film
 from pipeline.models.chat import ChatMessage
 from tests.stages.scripted import text_of
 
-LEGIBLE = 384
+LEGIBLE = 256
 """Width in pixels from which on words can be read."""
 
 _CAPTION_TIME = re.compile(r"^([\d.]+)s\.", re.MULTILINE)

@@ -15,7 +15,7 @@ from schemas.trajectory import Action
 from tests.prompts.examples import VIDEO
 
 SETTING = Setting(VIDEO, Segments(64.0, 4))
-TAGS = ("think", "answer", "video_zoom", "tool_response", "tool", "information")
+TAGS = ("think", "answer", "video_zoom", "tool_response", "tool", "information", "action", "tool_call")
 
 
 def _allowed(text: str) -> bool:
@@ -43,7 +43,32 @@ questions = st.builds(
     texts.filter(lambda text: "get_caption(" not in text and "video_qa(" not in text),
 )
 answers = st.builds(lambda text: Action(call_id="", kind="answer", answer=text), texts)
-steps = {"videozoomer": zooms | answers, "longvideo_r1": captions | questions | answers}
+choices = st.builds(
+    lambda start, end: Action(call_id="", kind="zoom", start_frame=start, end_frame=end),
+    st.integers(0, 999_999_999),
+    st.integers(0, 999_999_999),
+)
+moments = st.integers(0, 599_999).map(lambda s: Action(call_id="", kind="time", start_s=float(s)))
+seconds = st.floats(-1e6, 1e6, allow_nan=False)
+crops = st.builds(
+    lambda path, start, end: Action(call_id="", kind="zoom", path=path, start_s=start + 0.0, end_s=end + 0.0),
+    texts,
+    seconds,
+    seconds,
+)
+
+
+def alone(actions: st.SearchStrategy[Action]) -> st.SearchStrategy[tuple[Action, ...]]:
+    return actions.map(lambda action: (action,))
+
+
+steps = {
+    "videozoomer": alone(zooms | answers),
+    "longvideo_r1": alone(captions | questions | answers),
+    "framethinker": alone(choices | moments | answers),
+    "longvt": alone(answers) | st.lists(crops, min_size=1, max_size=7).map(tuple),
+}
+"""By protocol, the actions of a step."""
 
 
 @pytest.mark.parametrize("name", sorted(steps))
@@ -51,15 +76,13 @@ def test_the_canonical_text_of_every_step_parses_to_that_step(name: str) -> None
     zooming = protocol(name)
 
     @given(texts, steps[name])
-    def check(think: str, action: Action) -> None:
-        step = Step(think, (action,))
+    def check(think: str, actions: tuple[Action, ...]) -> None:
+        step = Step(think, actions)
         text = zooming.write(step)
         assert zooming.parse(text) == step
         assert zooming.parse(f" \n{text}\n") == step
-        closing = next(tag for tag in zooming.stop if text.endswith(tag))
-        assert (
-            zooming.parse(text.removesuffix(closing)) == step or "</" in text.removesuffix(closing).split("</think>")[1]
-        )
+        cut = text[: text.rindex("</")]
+        assert zooming.parse(cut) == step or "</" in cut.split("</think>")[1]
 
     check()
 
@@ -76,6 +99,19 @@ EXAMPLES = {
         '<think>Ask.</think>\n<tool>video_qa((2,1,4), "What \\"colour\\" is it?\\n(A) red")</tool>',
         "<think>Ask.</think>\n<tool>video_qa((2,1,4), what colour is it?)</tool>",
         "<think>Clear.</think>\n<answer>B</answer>",
+    ],
+    "framethinker": [
+        "<think>From 250 to 500.</think>\n<action>choose frames between 250 and 500</action>",
+        "<think>He speaks at 0:45.</think><action>get frame number at time 0:45</action>",
+        "<think>Clear.\nIt is blue.</think>\n<action>output answer: B. a blue car</action>",
+    ],
+    "longvt": [
+        '<think>a</think><tool_call>{"name":"crop_video","arguments":{"video_path":"v","start_time":3,"end_time":9.5}}'
+        "</tool_call>",
+        '<think>Two.</think>\n<tool_call>\n{"name": "crop_video", "arguments": {"video_path": "v", "start_time": 1.0, '
+        '"end_time": 20.0}}\n</tool_call>\n<tool_call>\n{"name": "crop_video", "arguments": {"video_path": "v", '
+        '"start_time": 40.0, "end_time": 41.5}}\n</tool_call>',
+        "<think>Clear.\nIt is blue.</think> <answer>a blue car</answer>",
     ],
 }
 JUNK = [
@@ -150,13 +186,13 @@ def test_two_thousand_mangled_texts_are_steps_or_faults(zooming: ZoomProtocol) -
 
 
 def _carried_out_or_refused(zooming: ZoomProtocol, step: Step) -> None:
-    (action,) = step.actions
-    if action.kind == "answer" or zooming.check(action, SETTING) is not None:
-        return
-    resolved = zooming.resolve(action, SETTING)
-    assert resolved.start_s is not None and resolved.end_s is not None
-    assert 0 <= resolved.start_s < resolved.end_s
-    times = zooming.zoom_plan(resolved, SETTING).times_s
-    assert times is not None
-    assert 1 <= len(times) <= 16
-    assert all(0 <= a <= b < 64.0 for a, b in pairwise(times))
+    for action in step.actions:
+        if not action.looks or zooming.check(action, SETTING) is not None:
+            continue
+        resolved = zooming.resolve(action, SETTING)
+        assert resolved.start_s is not None and resolved.end_s is not None
+        assert 0 <= resolved.start_s < resolved.end_s
+        plan = zooming.zoom_plan(resolved, SETTING)
+        times = plan.times_s or tuple(index / VIDEO.fps for index in plan.indices or ())
+        assert 1 <= len(times) <= 64
+        assert all(0 <= a <= b < 64.0 for a, b in pairwise(times))

@@ -144,3 +144,9 @@ def test_lengths_and_overlaps_count_each_second_once() -> None:
     assert length_s([(0.0, 3.0), (2.0, 4.0)]) == 4.0
     assert overlap_s([(0.0, 3.0), (2.0, 4.0)], [(1.0, 10.0), (3.0, 5.0)]) == 3.0
     assert overlap_s([(0.0, 1.0)], [(1.0, 2.0)]) == 0.0
+
+
+def test_frames_begin_at_their_own_times_and_an_index_past_the_last_is_the_end() -> None:
+    timeline = Timeline(times_s=(0.0, 0.5, 0.6, 2.0), duration_s=2.5)
+    assert timeline.seconds(1, 3) == (0.5, 2.0)
+    assert timeline.seconds(0, 4) == timeline.seconds(0, 999) == (0.0, 2.5)

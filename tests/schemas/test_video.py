@@ -49,3 +49,14 @@ def test_a_longest_side_holds_against_a_least_area() -> None:
     assert PixelBudget(min_pixels=25088).size(640, 360) == (640, 360)
     assert PixelBudget(min_pixels=25088, max_side=80).size(640, 360) == (80, 44)
     assert PixelBudget(min_pixels=25088, max_side=300).size(64, 64) == (158, 158)
+
+
+def test_a_box_holds_both_sides_apart() -> None:
+    box = PixelBudget(max_width=640, max_height=360)
+    assert [box.size(*size) for size in ((1920, 1080), (1440, 1080), (1080, 1920), (320, 240), (2000, 300))] == [
+        (640, 360),
+        (480, 360),
+        (202, 360),
+        (320, 240),
+        (640, 96),
+    ]

@@ -167,7 +167,7 @@ def verdict(of: Trajectory, failure: Failure | None = None, **found: object) -> 
         "grounding_recall": 0.75 if judged else None,
         "grounding_precision": 1.0 if judged else None,
         "n_turns": len(of.turns),
-        "n_zooms": sum(a.kind != "answer" for t in of.turns for a in t.actions),
+        "n_zooms": sum(a.looks for t in of.turns for a in t.actions),
         "n_frames": 3,
         "redundant_zooms": 0,
         "verifier": "verifier-1" if answered else None,

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.stages.mentions import consistent, zooms_mentioned
-from schemas.trajectory import Action
+from schemas.trajectory import Action, Observation, Trajectory
 from tests.stages.test_checks import ANSWER, trajectory, turn, zoom
 
 
@@ -111,3 +111,57 @@ def test_odd_texts_are_read_in_time_that_grows_with_their_length() -> None:
         "1:00 " * 3_000,
     ):
         assert consistent(trajectory(turn(text, zoom(10, 20)), ANSWER)) is None
+
+
+def chosen(start: int, end: int, number: int = 0) -> Action:
+    return zoom(start / 10, end / 10, number).model_copy(update={"start_frame": start, "end_frame": end})
+
+
+@pytest.mark.parametrize(
+    ("think", "expected", "mentioned"),
+    [
+        ("I choose frames 300 to 400.", True, 1.0),
+        ("Frames between 350 and 500 may show it.", True, 1.0),
+        ("Now from frame 310 to frame 320.", True, 1.0),
+        ("He waves from 0:31 to 0:35.", True, 1.0),
+        ("I choose between 300 and 400.", None, 1.0),
+        ("Around frame 333 he waves.", None, 1.0),
+        ("I choose frames 600 to 700.", False, 0.5),
+        ("After frames 100 to 200 I look on.", None, 0.5),
+        ("There are 350 people.", None, 0.5),
+        ("Let me look closer.", None, 0.5),
+    ],
+)
+def test_frames_name_a_place_where_calls_do(think: str, expected: bool | None, mentioned: float) -> None:
+    before = turn("I choose frames 100 to 200.", chosen(100, 200))
+    row = trajectory(before, turn(think, chosen(300, 400, 1)), ANSWER)
+    assert consistent(row, by_frames=True) is (True if expected is None else expected)
+    assert zooms_mentioned(row, by_frames=True) == mentioned
+    assert consistent(trajectory(turn(think, chosen(300, 400)), ANSWER), by_frames=True) is (
+        False if "100 to 200" in think else expected
+    )
+
+
+def test_numbered_frames_of_an_overview_are_no_places_elsewhere() -> None:
+    row = trajectory(turn("Frames 3 to 5 of the overview show a car.", zoom(10, 20)), ANSWER)
+    assert consistent(row) is None and zooms_mentioned(row) is None
+
+
+def test_each_of_several_calls_in_a_turn_must_be_named() -> None:
+    def both(think: str) -> Trajectory:
+        calls = (zoom(10, 20), zoom(40, 50, 1))
+        seen = tuple(Observation(call_id=call.call_id, kind="frames", text="") for call in calls)
+        return trajectory(turn(think, calls[0]).model_copy(update={"actions": calls, "observations": seen}), ANSWER)
+
+    named = both("I look from 10 s to 20 s and from 40 s to 50 s.")
+    assert (consistent(named), zooms_mentioned(named)) == (True, 1.0)
+    half = both("I look from 10 s to 20 s.")
+    assert (consistent(half), zooms_mentioned(half)) == (True, 0.5)
+    other = both("I look from 10 s to 20 s and from 70 s to 80 s.")
+    assert (consistent(other), zooms_mentioned(other)) == (False, 0.5)
+
+
+def test_a_question_about_the_clock_is_no_zoom() -> None:
+    asked = Action(call_id="0.0", kind="time", start_s=40.0)
+    row = trajectory(turn("What happens at 0:40?", asked, kind="time"), ANSWER)
+    assert zooms_mentioned(row, by_frames=True) is None and consistent(row, by_frames=True) is None

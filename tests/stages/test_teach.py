@@ -178,3 +178,50 @@ def test_attempts_are_told_apart_by_their_sample(frames_tree: CaptionTree) -> No
     items = [planned(question(), attempt) for attempt in range(3)]
     rows = asyncio.run(TeachStage(teaching, 2).run(items, {"clip.mp4": frames_tree}, Care()))
     assert [row.trajectory_id for row in rows] == ["q-1@0", "q-1@1", "q-1@2"] and sorted(samples) == [0, 1, 2]
+
+
+def test_a_time_is_answered_from_the_timeline_and_frames_asked_for_get_their_seconds(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "framethinker")
+    teacher = ScriptedModel(
+        in_turn(
+            "<think>At 0:04.</think><action>get frame number at time 0:04</action>",
+            "<think>From 40 to 999.</think><action>choose frames between 40 and 999</action>",
+            "<think>Later.</think><action>get frame number at time 9:00</action>",
+            "<think>It is green.</think><action>output answer: B</action>",
+        )
+    )
+    trajectory = taught(tree, teacher, "framethinker")
+    asked, chosen, late, _ = trajectory.turns
+    assert [(o.kind, o.text) for o in asked.observations] == [("time", "40")]
+    assert "Frame number at time 00:04 is: 40." in text_of(teacher.asked[1])
+    (action,), (observation,) = chosen.actions, chosen.observations
+    assert (action.start_frame, action.end_frame) == (40, 999)
+    assert (action.start_s, action.end_s) == pytest.approx((4.0, 12.0), abs=0.1)
+    assert [f.index for f in observation.frames] == [41, 52, 63, 74, 85, 96, 107, 119]
+    assert (observation.start_s, observation.end_s) == (action.start_s, action.end_s)
+    assert late.error == "outside_video" and "The video ends at 00:1" in text_of(teacher.asked[3])
+    assert trajectory.status == "answered" and trajectory.tools == ()
+
+
+def crop(start: float, end: float, path: str = "clip.mp4") -> str:
+    call = (
+        f'{{"name": "crop_video", "arguments": {{"video_path": "{path}", "start_time": {start}, "end_time": {end}}}}}'
+    )
+    return f"<tool_call>{call}</tool_call>"
+
+
+def test_several_calls_in_a_turn_are_carried_out_in_their_order_up_to_the_cap(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "longvt")
+    both = f"<think>a</think>{crop(1, 3)}\n{crop(8, 10)}"
+    mixed = f"<think>b</think>{crop(1, 3, '/etc/passwd')}{crop(4, 6)}"
+    teacher = ScriptedModel(in_turn(both, mixed, both, ANSWER))
+    trajectory = taught(tree, teacher, "longvt")
+    assert trajectory.status == "answered" and trajectory.final_answer == "B" and len(trajectory.tools) == 1
+    first, second, third, _ = trajectory.turns
+    assert [a.call_id for a in first.actions] == [o.call_id for o in first.observations] == ["0.0", "0.1"]
+    spans = [[f.time_s for f in o.frames] for o in first.observations]
+    assert spans == [pytest.approx([1, 3], abs=0.1), pytest.approx([8, 10], abs=0.1)]
+    assert next(part for part in teacher.asked[1][-1].parts if isinstance(part, str)) == "<tool_response>\n"
+    assert second.error == "unknown_video" and [o.kind for o in second.observations] == ["error", "frames"]
+    assert third.error == "too_many_calls" and [o.kind for o in third.observations] == ["frames", "error"]
+    assert [turn.trainable for turn in trajectory.turns] == [True, False, False, True]
