@@ -18,7 +18,8 @@ class Action(Record):
     caption), `video_qa` (a question about a leaf segment), `answer`.
     start_s, end_s: seconds asked for (None until resolved, for actions that name a segment); start_frame, end_frame:
     indices of the first and last frame of that span. segment: 1-based ids. fps: frames a second asked for.
-    query: text of a `video_qa`. answer: the final answer's text, verbatim.
+    query: text of a `video_qa`, or what the frames of a zoom are to show; num_frames: how many of them were asked for.
+    answer: the final answer's text, verbatim.
     """
 
     call_id: str
@@ -30,6 +31,7 @@ class Action(Record):
     segment: tuple[int, ...] = ()
     fps: float | None = None
     query: str | None = None
+    num_frames: int | None = None
     answer: str | None = None
 
 
@@ -39,6 +41,8 @@ class Observation(Record):
     kind: `frames`, `caption`, `qa` or `error`. text: the caption, the answer or the error, without any wrapper (the
     protocol adds wrappers when it renders). frames: those shown to the teacher, or, for `qa`, to the model that
     answered. start_s, end_s: seconds covered. call_key: key of the model call behind it, "" where there was none.
+    choice: how the frames were chosen where the protocol lets an embedder choose: `searched` by it, or `uniform`
+    without one; "" where the action itself says which frames.
     """
 
     call_id: str
@@ -48,6 +52,7 @@ class Observation(Record):
     start_s: float | None = None
     end_s: float | None = None
     call_key: str = ""
+    choice: Literal["", "uniform", "searched"] = ""
 
 
 class Turn(Record):
