@@ -1,10 +1,12 @@
 """The protocols that exist. A new one is one file and one line here."""
 
 from prompts.longvideo_r1 import LongVideoR1
+from prompts.love_r1 import LoveR1
 from prompts.protocol import ZoomProtocol
+from prompts.timesearch_r import TimeSearchR
 from prompts.videozoomer import VideoZoomer
 
-PROTOCOLS: tuple[ZoomProtocol, ...] = (VideoZoomer(), LongVideoR1())
+PROTOCOLS: tuple[ZoomProtocol, ...] = (VideoZoomer(), LongVideoR1(), LoveR1(), TimeSearchR())
 
 
 def protocol(name: str) -> ZoomProtocol:

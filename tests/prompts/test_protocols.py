@@ -13,7 +13,7 @@ def test_each_protocol_is_found_by_its_own_name() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="'zoomer'; known protocols: videozoomer, longvideo_r1"):
+    with pytest.raises(KeyError, match="'zoomer'; known protocols: videozoomer, longvideo_r1, love_r1, timesearch_r"):
         protocol("zoomer")
 
 
@@ -21,6 +21,8 @@ def test_only_a_protocol_with_captions_has_hints() -> None:
     assert {p.name: (p.uses_captions, p.has_hints, p.default_max_turns) for p in PROTOCOLS} == {
         "videozoomer": (False, False, 5),
         "longvideo_r1": (True, True, 30),
+        "love_r1": (False, False, 3),
+        "timesearch_r": (False, False, 8),
     }
 
 

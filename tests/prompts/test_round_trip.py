@@ -15,7 +15,7 @@ from schemas.trajectory import Action
 from tests.prompts.examples import VIDEO
 
 SETTING = Setting(VIDEO, Segments(64.0, 4))
-TAGS = ("think", "answer", "video_zoom", "tool_response", "tool", "information")
+TAGS = ("think", "answer", "video_zoom", "tool_response", "tool", "information", "tool_call", "tools")
 
 
 def _allowed(text: str) -> bool:
@@ -43,7 +43,31 @@ questions = st.builds(
     texts.filter(lambda text: "get_caption(" not in text and "video_qa(" not in text),
 )
 answers = st.builds(lambda text: Action(call_id="", kind="answer", answer=text), texts)
-steps = {"videozoomer": zooms | answers, "longvideo_r1": captions | questions | answers}
+intervals = st.builds(
+    lambda times: Action(call_id="", kind="zoom", start_s=min(times), end_s=max(times)),
+    st.tuples(*[st.integers(0, 9_999_999).map(float)] * 2),
+)
+braces = st.recursive(st.text("ab \\"), lambda inner: inner.map(lambda text: f"{{{text}}}"), max_leaves=3)
+boxed = st.builds(
+    lambda text, more: Action(call_id="", kind="answer", answer=f"{text}{more}".strip()),
+    texts.filter(lambda text: not set("{}") & set(text)),
+    braces,
+)
+searches = st.builds(
+    lambda start, end, query, count: Action(
+        call_id="", kind="zoom", start_s=start, end_s=end, query=query, num_frames=count
+    ),
+    st.none() | numbers.map(lambda number: number + 0.0),
+    st.none() | numbers.map(lambda number: number + 0.0),
+    st.none() | texts,
+    st.none() | st.integers(1, 1_000_000),
+)
+steps = {
+    "videozoomer": zooms | answers,
+    "longvideo_r1": captions | questions | answers,
+    "love_r1": intervals | boxed,
+    "timesearch_r": searches | answers,
+}
 
 
 @pytest.mark.parametrize("name", sorted(steps))
@@ -52,10 +76,12 @@ def test_the_canonical_text_of_every_step_parses_to_that_step(name: str) -> None
 
     @given(texts, steps[name])
     def check(think: str, action: Action) -> None:
-        step = Step(think, (action,))
+        step = Step(think.replace("\\boxed{", ""), (action,))
         text = zooming.write(step)
         assert zooming.parse(text) == step
         assert zooming.parse(f" \n{text}\n") == step
+        if not zooming.stop:
+            return
         closing = next(tag for tag in zooming.stop if text.endswith(tag))
         assert (
             zooming.parse(text.removesuffix(closing)) == step or "</" in text.removesuffix(closing).split("</think>")[1]
@@ -76,6 +102,19 @@ EXAMPLES = {
         '<think>Ask.</think>\n<tool>video_qa((2,1,4), "What \\"colour\\" is it?\\n(A) red")</tool>',
         "<think>Ask.</think>\n<tool>video_qa((2,1,4), what colour is it?)</tool>",
         "<think>Clear.</think>\n<answer>B</answer>",
+    ],
+    "love_r1": [
+        "I need to zoom in on the video.\n\nHe turns at 12 s; look closer at \\boxed{[11, 13]}",
+        "It must be near the end. \\boxed{[ 50,  62 ]} I zoom in.",
+        "I get the answer.\n\nThe car is blue, so it is \\boxed{B}",
+        "It says so: \\boxed{\\text{a {blue} car}}.",
+    ],
+    "timesearch_r": [
+        '<think>Search.</think><tool_call>{"name": "seek_video_frames", "arguments": {"query": "a blue car", '
+        '"start_time": 11.5, "end_time": 60, "num_frames": 4}}</tool_call>',
+        '<think>All.</think>\n<tool_call>\n{"name": "seek_video_frames", "arguments": {"query": null}}\n</tool_call>',
+        '<think>a</think><tool_call>{"arguments": "{\\"query\\": \\"car\\"}", "name": "seek_video_frames"}</tool_call>',
+        "<think>Now it is clear.\nIt is blue.</think>\n<answer>B. a blue car</answer>",
     ],
 }
 JUNK = [
@@ -103,6 +142,8 @@ JUNK = [
     "((((",
     "))",
     "{}",
+    "}",
+    "\\boxed{",
     "__import__('os')",
     "<image>",
     "<|im_end|>",
@@ -146,7 +187,7 @@ def test_two_thousand_mangled_texts_are_steps_or_faults(zooming: ZoomProtocol) -
         assert zooming.parse(zooming.write(parsed)) == parsed
         _carried_out_or_refused(zooming, parsed)
     assert found_steps > 200
-    assert len(fault_names) > 6
+    assert len(fault_names) >= 6
 
 
 def _carried_out_or_refused(zooming: ZoomProtocol, step: Step) -> None:
@@ -158,5 +199,5 @@ def _carried_out_or_refused(zooming: ZoomProtocol, step: Step) -> None:
     assert 0 <= resolved.start_s < resolved.end_s
     times = zooming.zoom_plan(resolved, SETTING).times_s
     assert times is not None
-    assert 1 <= len(times) <= 16
+    assert 1 <= len(times) <= 32
     assert all(0 <= a <= b < 64.0 for a, b in pairwise(times))
