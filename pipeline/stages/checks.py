@@ -1,7 +1,7 @@
 """The checks of a verdict that need no model: pure functions over a trajectory and what was decoded again."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prompts.captioning import parse_qa
 from prompts.protocol import Setting, ZoomProtocol
@@ -16,11 +16,23 @@ FrameLists = Mapping[str, Sequence[Frame]]
 
 def zooms(trajectory: Trajectory) -> list[Action]:
     """The actions that were carried out on the video, in order: all but answers and refused ones."""
-    done = []
-    for turn in trajectory.turns:
-        refused = {o.call_id for o in turn.observations if o.kind == "error"}
-        done += [a for a in turn.actions if a.kind != "answer" and a.call_id not in refused]
-    return done
+    return [action for turn in trajectory.turns for action in carried_out(turn.actions, turn.observations)]
+
+
+def carried_out(actions: Sequence[Action], observations: Sequence[Observation]) -> list[Action]:
+    """Of the actions of one turn those that were carried out on the video."""
+    refused = {o.call_id for o in observations if o.kind == "error"}
+    return [a for a in actions if a.kind != "answer" and a.call_id not in refused]
+
+
+def settings(trajectory: Trajectory, setting: Setting) -> dict[str, Setting]:
+    """The setting of each action, by call id: the trajectory's, with the zooms that were carried out before it."""
+    done = {action.call_id for action in zooms(trajectory)}
+    found, earlier = {}, list[Interval]()
+    for action in (action for turn in trajectory.turns for action in turn.actions):
+        found[action.call_id] = replace(setting, earlier=tuple(earlier))
+        earlier += spans([action]) if action.call_id in done else []
+    return found
 
 
 def spans(actions: Sequence[Action]) -> list[Interval]:
@@ -36,19 +48,20 @@ def well_formed(trajectory: Trajectory) -> bool:
 def in_bounds(trajectory: Trajectory, protocol: ZoomProtocol, setting: Setting) -> bool:
     """Whether every action, checked anew, lies in the video and within its budget."""
     actions = [a for turn in trajectory.turns for a in turn.actions if a.kind != "answer"]
-    return all(protocol.check(action, setting) is None for action in actions)
+    of = settings(trajectory, setting)
+    return all(protocol.check(action, of[action.call_id]) is None for action in actions)
 
 
 @dataclass(frozen=True)
 class Recheck:
     """What a trajectory's observations are compared with.
 
-    frames: decoded again by re-executing the actions; tree: the run's captions; reply_text: the stored reply of a
-    call by its key, None where it is no longer there.
+    settings: of each action, by call id; frames: decoded again by re-executing the actions; tree: the run's captions;
+    reply_text: the stored reply of a call by its key, None where it is no longer there.
     """
 
     protocol: ZoomProtocol
-    setting: Setting
+    settings: Mapping[str, Setting]
     frames: FrameLists
     tree: CaptionTree
     reply_text: Callable[[str], str | None]
@@ -91,7 +104,7 @@ def _observation_difference(observation: Observation, action: Action | None, rec
 def _error_difference(observation: Observation, action: Action | None, recheck: Recheck) -> str:
     if action is None or observation.call_key:
         return ""
-    fault = recheck.protocol.check(action, recheck.setting)
+    fault = recheck.protocol.check(action, recheck.settings[action.call_id])
     if fault is None:
         node = next((n for n in recheck.tree.nodes if n.path == action.segment), None)
         return "" if node is not None and node.error else "the refused action is valid"

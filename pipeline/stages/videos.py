@@ -45,6 +45,11 @@ class OpenVideos:
             opened = await self._video(video.uri, video.video_id)
             return await asyncio.to_thread(opened.read, plan)
 
+    async def indices(self, video: Video, plan: FramePlan) -> list[int]:
+        """The frame index of each picture of a plan, in its order."""
+        async with self._entry(video.uri).lock:
+            return (await self._video(video.uri, video.video_id)).indices(plan)
+
     async def span(self, video: Video, interval: Interval) -> tuple[int, int]:
         """Indices of the first and last frame of a span."""
         async with self._entry(video.uri).lock:
