@@ -1,7 +1,8 @@
 """Reading a protocol's chat back: what a teacher was asked, shown and told, from the messages alone."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 from pipeline.demo.asked import asked
 from pipeline.demo.sight import Shot
@@ -9,9 +10,16 @@ from pipeline.demo.walking import Call, Walk
 from pipeline.demo.zooming import Viewing
 from pipeline.models.chat import ChatMessage
 from prompts.protocol import Step, ZoomProtocol
+from prompts.sampling import spread
 from schemas.timeline import SegmentPath, Segments
 
-_FRAME = re.compile(r"<frame\d+_time(\d+(?:\.\d+)?)s>$")
+_FRAME = re.compile(r"(?:<frame\d+_time(\d+(?:\.\d+)?)s>|(?<![\w.])(\d+\.\d)s)$")
+_VIDEO = re.compile(r"(?:Full video|Subset zoom-in video clip) \[(\d+), (\d+)\]:")
+_TASK = re.compile(r"(.*?)\n+(?:Provide only the single option letter|Provide your text answer)", re.DOTALL)
+_ZOOMED_ENOUGH = "You cannot zoom in again"
+_SEARCH_TASK = re.compile(
+    r"</answer>Question: (.*?)(?:\nAnswer with the option's letter[^\n]*)?\nThe video duration: ", re.DOTALL
+)
 _NO_MORE = "Do not call <video_zoom> in this round"
 _FIRST_TURN = re.compile(
     r"(?P<head>.*?)\n\n\nThe total duration of the video is (?P<duration>[\d.]+) seconds\.\n\n(?P<captions>.*)",
@@ -40,6 +48,49 @@ def read_videozoomer(chat: Sequence[ChatMessage]) -> Viewing:
     )
 
 
+def read_love_r1(chat: Sequence[ChatMessage]) -> Viewing:
+    """A state of the protocol `love_r1`. The times of frames stand in their pixels alone; they are reckoned from how a
+    video's frames are spread."""
+    parts = next(message for message in chat if message.role == "user").parts
+    videos: list[list[Shot]] = []
+    for i, part in enumerate(parts):
+        match = _VIDEO.fullmatch(part) if isinstance(part, str) else None
+        if match is not None:
+            frames = [p for p in takewhile(lambda p: isinstance(p, bytes), parts[i + 1 :]) if isinstance(p, bytes)]
+            times = spread(float(match[1]), float(match[2]), len(frames))
+            videos.append([Shot(time, jpeg) for time, jpeg in zip(times, frames, strict=True)])
+    task = _TASK.match(str(parts[-1]))
+    if task is None or not videos:
+        raise ValueError("not a state of love_r1")
+    fast, *clips = videos
+    return Viewing(
+        asked=asked(task[1].replace("\nOptions:\n", "\n").strip()),
+        overview=tuple(fast),
+        clips=tuple(map(tuple, clips)),
+        must_answer=_ZOOMED_ENOUGH in str(parts[-1]),
+    )
+
+
+def read_timesearch_r(chat: Sequence[ChatMessage]) -> Viewing:
+    """A dialogue of the protocol `timesearch_r`."""
+    opening = next(message for message in chat if message.role == "user")
+    match = _SEARCH_TASK.search(_text_after_frames(opening))
+    if match is None:
+        raise ValueError("not a first turn of timesearch_r")
+    found = (tuple(_shots(m)) for m in chat if m.role == "tool")
+    return Viewing(
+        asked=asked(match[1]), overview=tuple(_shots(opening)), clips=tuple(s for s in found if s), must_answer=False
+    )
+
+
+VIEWINGS: dict[str, Callable[[Sequence[ChatMessage]], Viewing]] = {
+    "videozoomer": read_videozoomer,
+    "love_r1": read_love_r1,
+    "timesearch_r": read_timesearch_r,
+}
+"""By protocol, for those that show frames."""
+
+
 def _shots(message: ChatMessage) -> Iterator[Shot]:
     """The frames of a message, each with the time that stands before it."""
     before = ""
@@ -48,7 +99,7 @@ def _shots(message: ChatMessage) -> Iterator[Shot]:
             match = _FRAME.search(before)
             if match is None:
                 raise ValueError("a frame without its time")
-            yield Shot(float(match[1]), part)
+            yield Shot(float(match[1] or match[2]), part)
         else:
             before = part
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from random import Random
 
 from pipeline.demo.asked import Asked, Temper
-from pipeline.demo.chats import read_longvideo_r1, read_videozoomer
+from pipeline.demo.chats import VIEWINGS, read_longvideo_r1
 from pipeline.demo.sight import Memory, Sight, chat_id
 from pipeline.demo.walking import Walker
-from pipeline.demo.zooming import Viewer
+from pipeline.demo.zooming import CALLS, Viewer
 from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply
 from prompts.protocol import Step, ZoomProtocol
 from schemas.captions import Usage
@@ -55,9 +55,9 @@ class DemoTeacher:
             walk = read_longvideo_r1(chat, self._protocol)
             temper = _temper(walk.asked, sorted(walk.captions.items()), sample)
             return await Walker(walk, sight, temper).decide()
-        viewing = read_videozoomer(chat)
+        viewing = VIEWINGS[self._protocol.name](chat)
         temper = _temper(viewing.asked, [shot.time_s for shot in viewing.overview], sample)
-        return await Viewer(viewing, sight, temper).decide()
+        return await Viewer(viewing, sight, temper, CALLS[self._protocol.name]).decide()
 
 
 def _temper(asked: Asked, overview: object, sample: int) -> Temper:

@@ -1,6 +1,6 @@
 """How the demo teacher zooms where a protocol shows frames: find the scene in the overview, read it from near by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -20,6 +20,33 @@ COUNTING_S = (4.0, 4.3)
 
 _SHORTEST_S = 1.5
 """What is left of a span after earlier zooms is looked at from this length on."""
+
+
+Call = Callable[[Interval, Target | None], Action]
+"""From a span in seconds, and what is looked for there, to a protocol's zoom."""
+
+
+def zoom_by_rate(span: Interval, target: Target | None) -> Action:
+    """As many frames as the small model reads at once, no more than two a second unless a lamp is to be counted."""
+    fps = FRAMES / (span[1] - span[0]) + 0.01
+    fps = round(fps if target and target.flashes else min(2.0, fps), 2)
+    return Action(call_id="", kind="zoom", start_s=span[0], end_s=span[1], fps=fps)
+
+
+def zoom_by_second(span: Interval, target: Target | None) -> Action:
+    """Whole seconds, the nearest."""
+    start = round(span[0])
+    return Action(call_id="", kind="zoom", start_s=float(start), end_s=float(max(start + 1, round(span[1]))))
+
+
+def zoom_by_query(span: Interval, target: Target | None) -> Action:
+    """Eight frames of what is looked for."""
+    query = target.name if target else None
+    return Action(call_id="", kind="zoom", start_s=span[0], end_s=span[1], query=query, num_frames=8)
+
+
+CALLS: dict[str, Call] = {"videozoomer": zoom_by_rate, "love_r1": zoom_by_second, "timesearch_r": zoom_by_query}
+"""By protocol, for those that show frames."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +101,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Viewer:
-    """One turn of an attempt."""
+    """One turn of an attempt. call: how the protocol asks for a zoom."""
 
     viewing: Viewing
     sight: Sight
     temper: Temper
+    call: Call
 
     async def decide(self) -> Step:
         """The next step. Raises what the small model raises."""
@@ -118,7 +146,7 @@ class Viewer:
         for place, span in await self._spans(one, rng):
             left = self._unseen(span)
             if left is not None:
-                return self._zoom(f"{known} {self._why(one, place)}", left, target.flashes)
+                return self._zoom(f"{known} {self._why(one, place)}", left, target)
         return None
 
     async def _spans(self, one: Found, rng: Random) -> list[tuple[Place | None, Interval]]:
@@ -168,16 +196,12 @@ class Viewer:
         rng = self.temper.rng("glance")
         length = min(rng.uniform(*READING_S), self.viewing.end_s)
         start = rng.uniform(0.0, self.viewing.end_s - length)
-        return self._zoom(
-            f"{reason} To make sure, I look closer at", (round(start, 1), round(start + length, 1)), False
-        )
+        return self._zoom(f"{reason} To make sure, I look closer at", (round(start, 1), round(start + length, 1)), None)
 
-    def _zoom(self, thought: str, span: Interval, counting: bool) -> Step:
-        """As many frames as the small model reads at once, no more than two a second unless a lamp is to be counted."""
-        fps = FRAMES / (span[1] - span[0]) + 0.01
-        fps = round(fps if counting else min(2.0, fps), 2)
-        think = f"{thought.strip()} {span[0]:.1f} s to {span[1]:.1f} s."
-        return Step(think, (Action(call_id="", kind="zoom", start_s=span[0], end_s=span[1], fps=fps),))
+    def _zoom(self, thought: str, span: Interval, target: Target | None) -> Step:
+        action = self.call(span, target)
+        think = f"{thought.strip()} {action.start_s or 0.0:.1f} s to {action.end_s or 0.0:.1f} s."
+        return Step(think, (action,))
 
     def _why(self, one: Found, place: Place | None) -> str:
         """Why a span is looked at; the span itself comes next."""
