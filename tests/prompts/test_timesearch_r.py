@@ -22,7 +22,8 @@ FIRST_TURN = (
     "rounds.\nWhen you have enough information to answer the question, provide your answer within <answer> "
     "</answer> tags. Your answer should be supported by evidence from the video.\nYour output must follow the format: "
     "<think>Your reasoning process</think><tool_call>Parameters</tool_call> or <think>Your reasoning process</think>"
-    "<answer>Your answer</answer>Question: What passes the house?\nA. a red car\nB. a blue car\nC. a bicycle\nD. nothing\nAnswer "
+    "<answer>Your answer</answer>"
+    "Question: What passes the house?\nA. a red car\nB. a blue car\nC. a bicycle\nD. nothing\nAnswer "
     "with the option's letter from the given choices within <answer> </answer> tags.\n"
     "The video duration: 64.0 seconds.\n"
 )

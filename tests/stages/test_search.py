@@ -179,7 +179,7 @@ def test_a_search_is_proved_by_searching_again_or_by_what_it_may_have_found(tree
 def test_frames_that_no_search_can_have_found_are_caught_without_an_embedder(
     tree: CaptionTree, change: dict[str, object], said: str
 ) -> None:
-    """Frame 46 is between two candidates, 30 outside of the span, -5 and 10**9 outside of the video; 65 is shown twice."""
+    """Frame 46 is between two candidates, 30 outside of the span, -5 and 10**9 of the video; 65 is shown twice."""
     made, _ = taught(tree, Finder(65, 45), SEARCH, ANSWER)
     verdict = judged(tree, with_frames(made, made, **change), None)
     assert verdict.observations_match is False and said in (verdict.mismatch or "")
