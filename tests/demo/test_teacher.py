@@ -135,7 +135,7 @@ def test_most_attempts_are_right_and_those_looked_at_the_clue(attempts: list[Tra
     assert sum(map(right, sound)) >= 0.8 * len(sound)
     for t in sound:
         spans = [(o.start_s or 0.0, o.end_s or 0.0) for turn in t.turns for o in turn.observations]
-        if right(t) and kind_of(t) != "open":
+        if right(t) and kind_of(t) != "open" and "guess" not in text(t):
             assert all(overlap_s([clue], spans) > 0 for clue in t.question.clue_intervals), t.trajectory_id
 
 
@@ -155,7 +155,9 @@ def test_what_thoughts_say_they_saw_is_true_and_in_the_words_of_the_world(attemp
     """But for counts: a leaf of the caption tree may hold some of the flashes, or none that can be counted."""
     truths = {wording.sign_statement(s.sign.colour, s.sign.word) for s in FILM.scenes if s.sign}
     truths |= {wording.floor_statement(FILM.floor)} | {wording.flash_statement(count) for count in world.COUNTS}
-    said = {t.question_id: {s for turn in t.turns[1:] for s in statements(turn.think)} for t in attempts}
+    said: dict[str, set[str]] = {}
+    for t in attempts:
+        said.setdefault(t.question_id, set()).update(s for turn in t.turns[1:] for s in statements(turn.think))
     assert all(found <= truths for found in said.values())
     assert all(found or "blind" in question or "flash" in question for question, found in said.items())
 

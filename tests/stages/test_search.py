@@ -198,11 +198,11 @@ LOVE = ("It turns green. \\boxed{[4, 6]}", "Again. \\boxed{[4, 6]}", "Green. \\b
 
 def test_stateless_zooms_are_stamped_taught_and_replayed(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "love_r1")
-    assert all(picture.frame.stamped for picture in tree.overview) and len(tree.overview) == 24
+    assert all(picture.frame.stamped for picture in tree.overview) and len(tree.overview) == 23
     made, teacher = taught(tree, None, LOVE[0], LOVE[0].replace("[4, 6]", "[7, 9]"), LOVE[2], name="love_r1")
     assert (made.status, made.final_answer) == ("answered", "B")
     assert [len(chat) for chat in teacher.asked] == [2, 2, 2]
-    assert [sum(isinstance(p, bytes) for p in chat[1].parts) for chat in teacher.asked] == [24, 28, 32]
+    assert [sum(isinstance(p, bytes) for p in chat[1].parts) for chat in teacher.asked] == [23, 27, 31]
     assert all(frame.stamped for turn in made.turns for o in turn.observations for frame in o.frames)
     verdict = judged(tree, made, None)
     assert verdict.well_formed and verdict.in_bounds and verdict.observations_match, verdict.mismatch
