@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from jobs.job_file import load_job
-from schemas.config import Demo, Endpoint, Local, RunConfig
+from schemas.config import Demo, Embedder, Endpoint, Local, RunConfig
 from schemas.errors import UserError
 
 
@@ -56,6 +56,8 @@ def _findings(config: RunConfig) -> Iterator[Finding]:
             yield _local(role, model)
         elif isinstance(model, Demo):
             yield _demo(role)
+    if config.embedder:
+        yield _local("embedder", config.embedder)
     if config.captions.reuse_from:
         yield _reuse(config.captions.reuse_from)
 
@@ -133,7 +135,7 @@ def _endpoint(role: str, model: Endpoint) -> Finding:
     return Finding(role, True, f"{model.model} answers at {model.base_url}")
 
 
-def _local(role: str, model: Local) -> Finding:
+def _local(role: str, model: Local | Embedder) -> Finding:
     from transformers import AutoConfig
 
     try:

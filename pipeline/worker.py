@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.models.build import chat_model, scorer
+from pipeline.models.build import chat_model, embedder, scorer
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatModel
 from pipeline.models.replies import visible_text
@@ -123,9 +123,11 @@ class Worker:
         if stage == "teach":
             teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls, zoom)
             limit = getattr(config.teacher, "concurrency", _LOCAL_ATTEMPTS)
-            return TeachStage(Teaching(zoom, teacher, captioner, config.rollout, config.view), limit)
+            chooser = embedder(config.embedder)
+            return TeachStage(Teaching(zoom, teacher, captioner, config.rollout, config.view, chooser), limit)
         answer_by = config.verifier.answer_by if config.verifier else "letter"
-        return ReplayStage(zoom, scorer(config.verifier, self._calls), self._reply_text, config.view, answer_by)
+        judge, chooser = scorer(config.verifier, self._calls), embedder(config.embedder)
+        return ReplayStage(zoom, judge, self._reply_text, config.view, answer_by, embedder=chooser)
 
     def _reply_text(self, key: str) -> str | None:
         response = self._calls.get(key)

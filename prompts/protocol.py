@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from schemas.chat import Message
 from schemas.question import Question
-from schemas.timeline import Segments
+from schemas.timeline import Interval, Segments
 from schemas.trajectory import Action, Dialogue
 from schemas.video import FramePlan, Video
 
@@ -36,11 +36,13 @@ class Setting:
     """What an action is checked against.
 
     segments: None for a protocol without captions. calls_before: calls of the attempt before this one, refused or not.
+    earlier: the spans, in seconds, of the zooms that were carried out before the action.
     """
 
     video: Video
     segments: Segments | None
     calls_before: int = 0
+    earlier: tuple[Interval, ...] = ()
 
     @classmethod
     def of(cls, video: Video, width: int | None) -> "Setting":
@@ -57,6 +59,8 @@ class ZoomProtocol(ABC):
     has_hints: whether `hint` knows a ladder. stop: texts at which a server may stop; each is kept in the output.
     default_max_turns: model turns allowed in all, as published; typical_turns: usually taken, for estimates.
     tools: JSON schemas of its tools, as canonical JSON; the rendered system message holds them already.
+    stateless: whether `messages` renders each state anew, without the model's own earlier texts; each step is then a
+    training row of its own (see `prompts.rendering.states`).
     """
 
     name: ClassVar[str]
@@ -68,6 +72,7 @@ class ZoomProtocol(ABC):
     default_max_turns: ClassVar[int]
     typical_turns: ClassVar[int]
     tools: ClassVar[tuple[str, ...]] = ()
+    stateless: ClassVar[bool] = False
 
     @abstractmethod
     def overview_plan(self, video: Video) -> FramePlan | None:
@@ -109,6 +114,11 @@ class ZoomProtocol(ABC):
     @abstractmethod
     def zoom_plan(self, action: Action, setting: Setting) -> FramePlan:
         """The frames of a resolved action: those shown, or, for an action answered by text, those of its segment."""
+
+    def candidates(self, action: Action, setting: Setting) -> FramePlan | None:
+        """The frames among which an embedder may choose, by the query of a resolved zoom, as many as `zoom_plan` has;
+        None where the action itself says which frames are shown."""
+        return None
 
     def hint(self, question: Question, level: int, segments: Segments) -> str | None:
         """The hint of a level for a wrong answer; None where the ladder has ended."""

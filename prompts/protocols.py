@@ -3,10 +3,19 @@
 from prompts.framethinker import FrameThinker
 from prompts.longvideo_r1 import LongVideoR1
 from prompts.longvt import LongVT
+from prompts.love_r1 import LoveR1
 from prompts.protocol import ZoomProtocol
+from prompts.timesearch_r import TimeSearchR
 from prompts.videozoomer import VideoZoomer
 
-PROTOCOLS: tuple[ZoomProtocol, ...] = (VideoZoomer(), LongVideoR1(), FrameThinker(), LongVT())
+PROTOCOLS: tuple[ZoomProtocol, ...] = (
+    VideoZoomer(),
+    LongVideoR1(),
+    FrameThinker(),
+    LongVT(),
+    LoveR1(),
+    TimeSearchR(),
+)
 
 
 def protocol(name: str) -> ZoomProtocol:

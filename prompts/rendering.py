@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from prompts.protocol import Step, ZoomProtocol
 from schemas.chat import Message, Role
 from schemas.question import Question
 from schemas.trajectory import Dialogue, Turn
@@ -23,8 +24,12 @@ def plain(text: str) -> str:
 
 def question_text(question: Question) -> str:
     """The question, then each choice on a line of its own: `A. first choice`."""
-    choices = (f"{letter}. {plain(text)}" for letter, text in zip(question.letters, question.choices, strict=True))
-    return "\n".join((plain(question.text), *choices))
+    return "\n".join((plain(question.text), *choice_lines(question)))
+
+
+def choice_lines(question: Question) -> list[str]:
+    """Each choice as `A. first choice`; none for an open question."""
+    return [f"{letter}. {plain(text)}" for letter, text in zip(question.letters, question.choices, strict=True)]
 
 
 def message(role: Role, parts: Iterable[Part], trainable: bool = False) -> Message:
@@ -44,19 +49,38 @@ def conversation(
     written: Callable[[Turn], str],
     observed: Callable[[int, Turn], Iterable[Part]],
     hint: str,
+    role: Role = "user",
 ) -> tuple[Message, ...]:
-    """The opening, then each turn as an assistant message and, where it brought something, a user message.
+    """The opening, then each turn as an assistant message and, where it brought something, a message of `role`.
 
     written: the canonical text of a turn with actions; a turn that could not be parsed is shown as the model wrote it.
-    observed: what the user message after turn `number` (from 0) holds. hint: appended to the last user message.
+    observed: what the message after turn `number` (from 0) holds. hint: appended to the last message that the model
+    did not write.
     """
     messages = list(opening)
     for number, turn in enumerate(dialogue.turns):
         text = written(turn) if turn.actions else plain(turn.raw)
         messages.append(message("assistant", (text,), trainable=turn.trainable))
         if turn.observations:
-            messages.append(message("user", observed(number, turn)))
+            messages.append(message(role, observed(number, turn)))
     if hint:
-        last = max(i for i, m in enumerate(messages) if m.role == "user")
-        messages[last] = message("user", (*messages[last].parts, f"\n\n{hint}"))
+        last = max(i for i, m in enumerate(messages) if m.role != "assistant")
+        messages[last] = message(messages[last].role, (*messages[last].parts, f"\n\n{hint}"))
     return tuple(messages)
+
+
+def said(protocol: ZoomProtocol, turn: Turn) -> Message:
+    """A turn as an assistant message: its canonical text; as the model wrote it where it could not be parsed."""
+    text = protocol.write(Step(turn.think, turn.actions)) if turn.actions else plain(turn.raw)
+    return message("assistant", (text,), trainable=turn.trainable)
+
+
+def states(protocol: ZoomProtocol, dialogue: Dialogue) -> list[tuple[Message, ...]]:
+    """The conversations that a dialogue teaches: one for each turn of a stateless protocol, which is the state before
+    it and its text; else the whole dialogue as one."""
+    if not protocol.stateless:
+        return [protocol.messages(dialogue)]
+    before = (dialogue.model_copy(update={"turns": dialogue.turns[:k]}) for k in range(len(dialogue.turns)))
+    return [
+        (*protocol.messages(state), said(protocol, turn)) for state, turn in zip(before, dialogue.turns, strict=True)
+    ]

@@ -137,6 +137,17 @@ ChatModelConfig = Annotated[Endpoint | Local | Demo, Field(discriminator="backen
 VerifierConfig = Annotated[Verifier | EndpointVerifier | Demo, Field(discriminator="backend")]
 
 
+class Embedder(Record):
+    """A model of CLIP's or SigLIP's class, run by `transformers` in the worker, that chooses frames by words.
+
+    Only protocols with such a zoom use it (`timesearch_r`); without it their frames are spread evenly.
+    """
+
+    path: str
+    device: str = "auto"
+    dtype: str = "auto"
+
+
 class View(Record):
     """How much of a video a model is shown at most, in frames and in pixels of their longest side.
 
@@ -226,6 +237,7 @@ class RunConfig(Record):
     captioner: ChatModelConfig | None = None
     teacher: ChatModelConfig
     verifier: VerifierConfig | None = None
+    embedder: Embedder | None = None
     view: View = AS_PUBLISHED
     captions: Captions = Captions()
     rollout: Rollout = Rollout()
@@ -255,9 +267,9 @@ class RunConfig(Record):
         )
         captions = self.captions.model_copy(update={"reuse_from": absolute(self.captions.reuse_from)})
         models = {}
-        for role in ("captioner", "teacher", "verifier"):
+        for role in ("captioner", "teacher", "verifier", "embedder"):
             model = getattr(self, role)
-            if isinstance(model, Local) and (folder / model.path).exists():  # else a name on the hub
+            if isinstance(model, Local | Embedder) and (folder / model.path).exists():  # else a name on the hub
                 models[role] = model.model_copy(update={"path": absolute(model.path)})
         return self.model_copy(update={"source": source, "captions": captions, **models})
 
@@ -275,7 +287,7 @@ _HOW_NOT_WHAT = {
 """Settings that change how a model is reached or what it costs, but not what it says."""
 
 
-def _model_settings(role: str, model: Endpoint | Local | Demo | None) -> dict[str, Any]:
+def _model_settings(role: str, model: Endpoint | Local | Demo | Embedder | None) -> dict[str, Any]:
     if model is None:
         return {role: None}
     return {f"{role}.{k}": v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
@@ -304,6 +316,7 @@ def stage_settings(config: RunConfig, protocol_version: str) -> dict[str, dict[s
         **_model_settings("teacher", config.teacher),
         **{f"rollout.{k}": v for k, v in config.rollout.model_dump().items()},
         **_view_settings(config.view, "zoom"),
+        **(_model_settings("embedder", config.embedder) if config.embedder else {}),
     }
     replay = {**teach, **_model_settings("verifier", config.verifier)}
     return {"caption": caption, "teach": teach, "replay": replay}

@@ -17,7 +17,8 @@ class SampleMessage(Record):
 class MediaReference(Record):
     """The frame behind one `<image>`, in order. time_s in seconds, index in frames, width and height in pixels.
 
-    hash: of the decoded picture at native size, to prove that a loader decodes the same one.
+    hash: of the decoded picture at native size, to prove that a loader decodes the same one. stamped: whether the
+    frame was shown with its whole second burnt in (`pipeline/media/stamp.py`).
     """
 
     index: int
@@ -25,6 +26,7 @@ class MediaReference(Record):
     width: int
     height: int
     hash: str
+    stamped: bool = False
 
 
 class VideoReference(Record):
@@ -39,11 +41,15 @@ class VideoReference(Record):
 
 
 class Provenance(Record):
-    """Where a row came from. kept_by: the condition of the cut."""
+    """Where a row came from. kept_by: the condition of the cut.
+
+    step: number of the turn, from 0, that the row teaches; None for a row that holds the whole conversation.
+    """
 
     trajectory_id: str
     question_id: str
     attempt: int
+    step: int | None
     protocol: str
     protocol_version: str
     teacher: str

@@ -19,7 +19,8 @@ class Action(Record):
     start_s, end_s: seconds asked for (None until resolved, for actions that name a segment or frames); start_frame,
     end_frame: indices of the first and last frame of that span, as asked for where an action names frames.
     segment: 1-based ids. fps: frames a second asked for, or, once resolved, that follow from the span.
-    query: text of a `video_qa`. path: of the video, where a call names it. answer: the final answer's text, verbatim.
+    query: text of a `video_qa`, or what the frames of a zoom are to show; num_frames: how many of them were asked for.
+    path: of the video, where a call names it. answer: the final answer's text, verbatim.
     """
 
     call_id: str
@@ -31,6 +32,7 @@ class Action(Record):
     segment: tuple[int, ...] = ()
     fps: float | None = None
     query: str | None = None
+    num_frames: int | None = None
     path: str | None = None
     answer: str | None = None
 
@@ -47,6 +49,8 @@ class Observation(Record):
     error, without any wrapper (the protocol adds wrappers when it renders). frames: those shown to the teacher, or, for
     `qa`, to the model that answered. start_s, end_s: seconds covered. call_key: key of the model call behind it, ""
     where there was none.
+    choice: how the frames were chosen where the protocol lets an embedder choose: `searched` by it, or `uniform`
+    without one; "" where the action itself says which frames.
     """
 
     call_id: str
@@ -56,6 +60,7 @@ class Observation(Record):
     start_s: float | None = None
     end_s: float | None = None
     call_key: str = ""
+    choice: Literal["", "uniform", "searched"] = ""
 
     @property
     def shows(self) -> bool:

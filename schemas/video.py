@@ -46,6 +46,7 @@ class Frame(Record):
 
     index: position in presentation order, from 0. time_s: seconds since the video stream's first shown frame.
     hash: of the decoded picture at native size (before any scaling). width, height: pixels as shown to the model.
+    stamped: whether its second is burnt into the picture as shown (see `FramePlan`); the hash is the same either way.
     """
 
     index: int
@@ -53,6 +54,7 @@ class Frame(Record):
     hash: str
     width: int
     height: int
+    stamped: bool = False
 
 
 class PixelBudget(Record):
@@ -91,12 +93,13 @@ class FramePlan(Record):
 
     times_s: seconds since the start of the stream, in the order they are shown; the frame on screen at each of these
     times is taken (see `Timeline.index_at`). indices: frame indices instead of times, where a protocol speaks of
-    indices. Exactly one of the two is set.
+    indices. Exactly one of the two is set. stamp: each frame's whole second is burnt into its lower right corner.
     """
 
     budget: PixelBudget
     times_s: tuple[float, ...] | None = None
     indices: tuple[int, ...] | None = None
+    stamp: bool = False
 
     def limited(self, frames: int | None, max_side: int | None) -> "FramePlan":
         """The same look with at most `frames` of its frames (see `uniform`), none longer than `max_side` pixels.

@@ -60,7 +60,8 @@ def test_the_command_starts_without_heavy_libraries() -> None:
 
 
 def test_rewards_are_importable_without_ray_or_torch() -> None:
-    code = "import sys; from prompts.videozoomer import reward; from prompts.longvideo_r1 import reward; "
+    names = ("videozoomer", "longvideo_r1", "love_r1", "timesearch_r")
+    code = "import sys; " + "".join(f"from prompts.{name} import reward; " for name in names)
     code += "print(sorted({'ray', 'torch', 'pyarrow'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

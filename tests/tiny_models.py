@@ -128,6 +128,44 @@ def build_idefics3(path: str | Path) -> Path:
     return Path(path)
 
 
+def build_siglip(path: str | Path) -> Path:
+    """A tiny SigLIP with its processor in the folder `path`; always the same weights. Returns the folder."""
+    declare_torchvision_operators()
+    from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
+
+    tokenizer = _tokenizer([], eos="</s>")
+    text = {**_TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 24, "projection_size": 32}
+    config = SiglipConfig(text_config=text, vision_config={**_TOWER, "image_size": IMAGE_SIDE, "patch_size": PATCH})
+    processor = SiglipProcessor(SiglipImageProcessor(size={"height": IMAGE_SIDE, "width": IMAGE_SIDE}), tokenizer)
+    return _saved(SiglipModel, config, processor, Path(path))
+
+
+def build_clip(path: str | Path) -> Path:
+    """A tiny CLIP with its processor in the folder `path`; always the same weights. Returns the folder."""
+    declare_torchvision_operators()
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+    tokenizer = _tokenizer([], eos="</s>")
+    text = {**_TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 24, "eos_token_id": 2}
+    vision = {**_TOWER, "image_size": IMAGE_SIDE, "patch_size": PATCH}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+    side = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
+    processor = CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": IMAGE_SIDE}, crop_size=side), tokenizer)
+    return _saved(CLIPModel, config, processor, Path(path))
+
+
+_TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def _saved(kind: Any, config: Any, processor: Any, path: Path) -> Path:
+    import torch
+
+    torch.manual_seed(0)
+    kind(config).save_pretrained(path)
+    processor.save_pretrained(path)
+    return path
+
+
 def build_qwen2_5_vl(path: str | Path) -> Path:
     """A tiny Qwen2.5-VL with its processor in the folder `path`; always the same weights. Returns the folder."""
     declare_torchvision_operators()

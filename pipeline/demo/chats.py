@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from pipeline.demo import lenses
 from pipeline.demo.asked import asked
@@ -20,6 +20,13 @@ DESCRIBED = 24
 """Frames of an overview that the small model describes, where a protocol shows more."""
 
 _FRAME = re.compile(r"<frame\d+_time(\d+(?:\.\d+)?)s>$")
+_TIMED_FRAME = re.compile(r"(?<![\w.])(\d+\.\d)s$")
+_VIDEO = re.compile(r"(?:Full video|Subset zoom-in video clip) \[(\d+), (\d+)\]:")
+_TASK = re.compile(r"(.*?)\n+(?:Provide only the single option letter|Provide your text answer)", re.DOTALL)
+_ZOOMED_ENOUGH = "You cannot zoom in again"
+_SEARCH_TASK = re.compile(
+    r"</answer>Question: (.*?)(?:\nAnswer with the option's letter[^\n]*)?\nThe video duration: ", re.DOTALL
+)
 _NO_MORE = "Do not call <video_zoom> in this round"
 _INDEXED_FRAME = re.compile(r"frame (\d+): $")
 _LONGVT_SUFFIX = re.compile(r" Think first, call \*\*crop_video\*\* .* The Video path for this video is: (?P<path>.*)")
@@ -125,10 +132,52 @@ def _crops(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> tuple[int, tu
     return calls, tuple(clips)
 
 
+def read_love_r1(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> Viewing:
+    """A state of the protocol `love_r1`. The times of frames stand in their pixels alone; they are reckoned from how a
+    video's frames are spread."""
+    parts = next(message for message in chat if message.role == "user").parts
+    videos: list[list[Shot]] = []
+    for i, part in enumerate(parts):
+        match = _VIDEO.fullmatch(part) if isinstance(part, str) else None
+        if match is not None:
+            frames = [p for p in takewhile(lambda p: isinstance(p, bytes), parts[i + 1 :]) if isinstance(p, bytes)]
+            times = spread(float(match[1]), float(match[2]), len(frames))
+            videos.append([Shot(time, jpeg) for time, jpeg in zip(times, frames, strict=True)])
+    task = _TASK.match(str(parts[-1]))
+    if task is None or not videos:
+        raise ValueError("not a state of love_r1")
+    fast, *clips = videos
+    return Viewing(
+        asked=asked(task[1].replace("\nOptions:\n", "\n").strip()),
+        overview=tuple(fast),
+        clips=tuple(map(tuple, clips)),
+        lens=lenses.LOVE_R1,
+        must_answer=_ZOOMED_ENOUGH in str(parts[-1]),
+    )
+
+
+def read_timesearch_r(chat: Sequence[ChatMessage], protocol: ZoomProtocol) -> Viewing:
+    """A dialogue of the protocol `timesearch_r`."""
+    opening = next(message for message in chat if message.role == "user")
+    match = _SEARCH_TASK.search(_text_after_frames(opening))
+    if match is None:
+        raise ValueError("not a first turn of timesearch_r")
+    found = (tuple(_shots(m, _TIMED_FRAME)) for m in chat if m.role == "tool")
+    return Viewing(
+        asked=asked(match[1]),
+        overview=tuple(_shots(opening, _TIMED_FRAME)),
+        clips=tuple(shots for shots in found if shots),
+        lens=lenses.TIMESEARCH_R,
+        must_answer=_is_last_turn(chat, protocol),
+    )
+
+
 VIEWINGS: dict[str, Callable[[Sequence[ChatMessage], ZoomProtocol], Viewing]] = {
     "videozoomer": read_videozoomer,
     "framethinker": read_framethinker,
     "longvt": read_longvt,
+    "love_r1": read_love_r1,
+    "timesearch_r": read_timesearch_r,
 }
 """How the chat of a protocol that shows frames is read, by its name."""
 

@@ -49,11 +49,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Look:
-    """A zoom to make. why: a sentence that the span ends; counting: whether a lamp's flashes are to be counted."""
+    """A zoom to make. why: a sentence that the span ends; target: what is looked for, None for nothing special."""
 
     why: str
     span: Interval
-    counting: bool
+    target: Target | None
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Viewer:
         for place, span in await self._spans(one, rng):
             left = self._unseen(span)
             if left is not None:
-                return Look(self._why(one, place), left, target.flashes)
+                return Look(self._why(one, place), left, target)
         return None
 
     async def _spans(self, one: Found, rng: Random) -> list[tuple[Place | None, Interval]]:
@@ -184,12 +184,12 @@ class Viewer:
         rng = self.temper.rng("glance")
         length = min(rng.uniform(*self.viewing.lens.reading_s), self.viewing.end_s)
         start = rng.uniform(0.0, self.viewing.end_s - length)
-        return Look(f"{reason} To make sure, I look closer at", (round(start, 1), round(start + length, 1)), False)
+        return Look(f"{reason} To make sure, I look closer at", (round(start, 1), round(start + length, 1)), None)
 
     def _zoom(self, looks: Sequence[Look], known: str) -> Step:
         """The step that makes some looks. known: what is said before them."""
         lens = self.viewing.lens
-        actions = tuple(lens.call(look.span, look.counting) for look in looks)
+        actions = tuple(lens.call(look.span, look.target) for look in looks)
         thoughts = (f"{look.why} {lens.named(action)}." for look, action in zip(looks, actions, strict=True))
         return Step(" ".join((known, *thoughts)).strip(), actions)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.media.container import reason
 from pipeline.media.errors import VideoError
+from pipeline.media.stamp import stamp
 from schemas.captions import Picture
 from schemas.video import Frame
 
@@ -23,6 +24,9 @@ SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BIT
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
+
+Form = tuple[int, int, bool]
+"""(width, height, whether its second is burnt in): how a frame is shown."""
 
 Matrix = tuple[int, int, int, int]
 
@@ -89,25 +93,27 @@ class Renderer:
         self._sideways = sideways
         self._local = threading.local()
 
-    def pictures(self, frame: VideoFrame, index: int, time_s: float, sizes: Iterable[Size]) -> dict[Size, Picture]:
-        """The frame as shown, at each (width, height) in pixels, with one hash. Raises VideoError."""
+    def pictures(self, frame: VideoFrame, index: int, time_s: float, forms: Iterable[Form]) -> dict[Form, Picture]:
+        """The frame as shown, in each form, with one hash. Raises VideoError."""
         digest = frame_hash(frame)
         try:
             return {
-                (width, height): Picture(
-                    frame=Frame(index=index, time_s=time_s, hash=digest, width=width, height=height),
-                    jpeg=self._jpeg(frame, width, height),
+                (width, height, stamped): Picture(
+                    frame=Frame(index=index, time_s=time_s, hash=digest, width=width, height=height, stamped=stamped),
+                    jpeg=self._jpeg(frame, (width, height), int(time_s) if stamped else None),
                 )
-                for width, height in sizes
+                for width, height, stamped in forms
             }
         except av.FFmpegError as error:
             fault = f"{frame.format.name} pixels cannot be converted ({reason(error)})"
             raise VideoError("video_unsupported", f"{self._path}: {fault}") from error
 
-    def _jpeg(self, frame: VideoFrame, width: int, height: int) -> bytes:
-        image = self._image(frame, (height, width) if self._sideways else (width, height))
+    def _jpeg(self, frame: VideoFrame, size: Size, second: int | None) -> bytes:
+        image = self._image(frame, size[::-1] if self._sideways else size)
         if self._turn is not None:
             image = image.transpose(self._turn)
+        if second is not None:
+            stamp(image, second)
         out = io.BytesIO()
         image.save(out, "JPEG", quality=JPEG_QUALITY)
         return out.getvalue()

@@ -21,7 +21,7 @@ from pipeline.media.container import check_file
 from pipeline.media.decoder import Tick, no_tick
 from pipeline.media.errors import VideoError
 from pipeline.media.index import Index, build_index
-from pipeline.media.pixels import Renderer, Size, orientation
+from pipeline.media.pixels import Form, Renderer, orientation
 from schemas.captions import Picture
 from schemas.timeline import Timeline
 from schemas.video import FramePlan, Video
@@ -30,9 +30,9 @@ RENDER_THREADS = 2
 FRAMES_AHEAD = 4
 """Decoded frames that wait for their JPEG: enough to keep decoding and encoding overlapped, little memory."""
 
-Rendered = dict[Size, Picture]
-Wanted = dict[int, list[tuple[int, int, Size]]]
-"""Frame index -> (plan number, position within the plan, size in pixels) of each picture to be made of it."""
+Rendered = dict[Form, Picture]
+Wanted = dict[int, list[tuple[int, int, Form]]]
+"""Frame index -> (plan number, position within the plan, form) of each picture to be made of it."""
 
 
 class VideoFile:
@@ -80,9 +80,9 @@ class VideoFile:
     def _wanted(self, plans: Sequence[FramePlan]) -> Wanted:
         wanted: Wanted = {}
         for number, plan in enumerate(plans):
-            size = plan.budget.size(self.video.width, self.video.height)
+            form = (*plan.budget.size(self.video.width, self.video.height), plan.stamp)
             for position, index in enumerate(self.indices(plan)):
-                wanted.setdefault(index, []).append((number, position, size))
+                wanted.setdefault(index, []).append((number, position, form))
         return wanted
 
     def _sample(self, wanted: Wanted) -> Iterator[tuple[int, int, Picture]]:
@@ -91,9 +91,9 @@ class VideoFile:
         waiting: deque[tuple[int, Future[Rendered]]] = deque()
         with ThreadPoolExecutor(RENDER_THREADS, "jpeg") as pool:
             for index, frame in self._index.frames(sorted(wanted), self._tick):
-                sizes = sorted({size for _, _, size in wanted[index]})
+                forms = sorted({form for _, _, form in wanted[index]})
                 time_s = self.timeline.times_s[index]
-                waiting.append((index, pool.submit(renderer.pictures, frame, index, time_s, sizes)))
+                waiting.append((index, pool.submit(renderer.pictures, frame, index, time_s, forms)))
                 if len(waiting) > FRAMES_AHEAD:
                     yield from _placed(wanted, *waiting.popleft())
             while waiting:
@@ -119,8 +119,8 @@ def plan_indices(plan: FramePlan, timeline: Timeline) -> list[int]:
 
 def _placed(wanted: Wanted, index: int, rendered: Future[Rendered]) -> Iterator[tuple[int, int, Picture]]:
     pictures = rendered.result()
-    for number, position, size in wanted[index]:
-        yield number, position, pictures[size]
+    for number, position, form in wanted[index]:
+        yield number, position, pictures[form]
 
 
 def _file_hash(path: str, tick: Tick) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply, Scorer
+from pipeline.models.chat import Embedder as EmbedderModel
 from pipeline.models.replies import reply_of, response_of
 from prompts.protocol import ZoomProtocol
-from schemas.config import Demo, Endpoint, EndpointVerifier, Local, Price, Verifier
+from schemas.config import Demo, Embedder, Endpoint, EndpointVerifier, Local, Price, Verifier
 from schemas.errors import UserError
 from schemas.record import content_id
 
@@ -82,6 +83,19 @@ def scorer(config: Verifier | EndpointVerifier | Demo | None, calls: CallStore) 
 
         return EndpointScorer(config, calls)
     return _demo() if isinstance(config, Demo) else _local(config, per_token=config.per_token)
+
+
+@cache
+def embedder(config: Embedder | None) -> EmbedderModel | None:
+    """The embedder of a config, None where it names none; one in memory for all stages of this process.
+
+    Raises UserError where it cannot be loaded.
+    """
+    if config is None:
+        return None
+    from pipeline.models.embedder import LocalEmbedder
+
+    return LocalEmbedder(config.path, config.device, config.dtype)
 
 
 def demo_folder() -> Path:

@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from schemas.captions import Picture, Usage
 from schemas.chat import Message, Role
 from schemas.record import Record
 from schemas.video import Frame
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -18,16 +24,16 @@ class ChatMessage:
     parts: tuple[str | bytes, ...]
 
 
-PictureKey = tuple[int, int, int]
-"""(frame index, width, height): names one picture of one video."""
+PictureKey = tuple[int, int, int, bool]
+"""(frame index, width, height, whether stamped): names one picture of one video."""
 
 
 def picture_key(frame: Frame) -> PictureKey:
-    return frame.index, frame.width, frame.height
+    return frame.index, frame.width, frame.height, frame.stamped
 
 
 class Pictures:
-    """The pictures of one video that a dialogue may show, by frame index and size."""
+    """The pictures of one video that a dialogue may show, by frame index, size and stamp."""
 
     def __init__(self, pictures: Sequence[Picture] = ()) -> None:
         self._jpegs: dict[PictureKey, bytes] = {}
@@ -94,6 +100,16 @@ class ChoiceQuestion:
 
     messages: tuple[ChatMessage, ...]
     choices: tuple[str, ...]
+
+
+class Embedder(Protocol):
+    """A model that puts texts and pictures into one space."""
+
+    name: str
+
+    def embed(self, texts: Sequence[str], jpegs: Sequence[bytes]) -> "tuple[Vectors, Vectors]":
+        """Unit vectors, float32, (texts, d) and (pictures, d). Raises Rejected for a picture that cannot be decoded."""
+        ...
 
 
 class Scorer(Protocol):

@@ -101,7 +101,7 @@ class EndpointModel:
         config = self._config
         request: dict[str, Any] = {
             "model": config.model,
-            "messages": [{"role": m.role, "content": _content(m, _image_hash)} for m in messages],
+            "messages": [_message(m, _image_hash) for m in messages],
             "max_tokens": config.max_tokens,
         }
         optional = {
@@ -182,6 +182,15 @@ def _image_url(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
+def _message(message: ChatMessage, image: Any) -> dict[str, Any]:
+    """A message as it is sent; one of role `tool` as the user's.
+
+    A server takes role `tool` only in answer to a `tool_calls` entry with the same id, and without pictures; here a
+    call is part of the assistant's text.
+    """
+    return {"role": "user" if message.role == "tool" else message.role, "content": _content(message, image)}
+
+
 def _content(message: ChatMessage, image: Any) -> str | list[dict[str, Any]]:
     """OpenAI's content: plain text where there are no images, else a list of parts."""
     if all(isinstance(part, str) for part in message.parts):
@@ -195,7 +204,7 @@ def _content(message: ChatMessage, image: Any) -> str | list[dict[str, Any]]:
 
 
 def _with_images(request: dict[str, Any], messages: Sequence[ChatMessage]) -> dict[str, Any]:
-    return {**request, "messages": [{"role": m.role, "content": _content(m, _image_url)} for m in messages]}
+    return {**request, "messages": [_message(m, _image_url) for m in messages]}
 
 
 def _by_status(error: openai.APIStatusError, role: str) -> Exception:

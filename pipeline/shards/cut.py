@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.shards.card import Card, identity_in, render
 from pipeline.shards.condition import Clause, Condition
 from pipeline.shards.funnel import Funnel, funnel, loss_sql
-from pipeline.shards.samples import Facts, rl_sample, sft_sample
+from pipeline.shards.samples import Facts, n_sft_samples, rl_sample, sft_samples
 from pipeline.shards.spill import Spill
 from pipeline.shards.table import Rows
 from schemas.arrow import arrow_schema, from_table, to_table
@@ -32,7 +32,8 @@ _LEARNABLE = Clause("nothing to learn", "n_trainable >= 1")
 _KEPT = """
 CREATE OR REPLACE TABLE kept AS
 SELECT k.shard, k.trajectory_id, k.protocol, k.teacher, k.verifier, k.evidence_gain, k.p_gold_evidence, k.grounding_iou,
-    o.n_attempts, o.n_correct, row_number() OVER (ORDER BY k.trajectory_id) - 1 AS rank
+    o.n_attempts, o.n_correct, {samples} AS n_samples,
+    coalesce(sum({samples}) OVER (ORDER BY k.trajectory_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS rank
 FROM (SELECT * FROM rows WHERE {loss} IS NULL {first}) k JOIN (
     SELECT question_id, count(*) FILTER (answer_correct) AS n_correct,
         count(*) FILTER (answer_correct IS NOT NULL OR status NOT IN ('answered', 'not_run')) AS n_attempts
@@ -79,8 +80,9 @@ def cut(rows: Rows, order: Order, show: Callable[[int, int], None] = lambda done
     condition = order.condition.plus(_LEARNABLE)
     found = funnel(rows, condition)
     first = _FIRST_OF_QUESTION if order.kind == "rl" else ""
-    rows.query(_KEPT.format(loss=loss_sql(rows, condition), first=first))
-    (kept,) = rows.query("SELECT count(*) AS n FROM kept")
+    samples = "1" if order.kind == "rl" else n_sft_samples()
+    rows.query(_KEPT.format(loss=loss_sql(rows, condition), first=first, samples=samples))
+    (kept,) = rows.query("SELECT coalesce(sum(n_samples), 0)::BIGINT AS n FROM kept")
     identity = _identity(rows, order, condition)
     storage, folder = rows.store.storage, f"cuts/{order.name}"
     n_files = max(1, -(-kept["n"] // order.rows_per_file))
@@ -143,7 +145,7 @@ def _write(
     rows: Rows, order: Order, identity: dict[str, str], paths: list[str], total: int, show: Callable[[int, int], None]
 ) -> int:
     """Writes the files; gives the bytes of all. Raises Fatal where a kept row is not found again."""
-    shards = rows.query("SELECT shard, count(*) AS n FROM kept GROUP BY 1 ORDER BY 1")
+    shards = rows.query("SELECT shard, sum(n_samples)::BIGINT AS n FROM kept GROUP BY 1 ORDER BY 1")
     n_bytes = 0
     with Spill(arrow_schema(_RECORDS[order.kind]), order.rows_per_file) as spill:
         for done, shard in enumerate(shards):
@@ -170,10 +172,16 @@ def _shard(rows: Rows, order: Order, identity: dict[str, str], shard: int) -> tu
     table = rows.store.table("teach", shard)
     wanted = table.filter(pc.is_in(table["trajectory_id"], pa.array(list(facts), pa.string())))
     origin = {"run_fingerprint": identity["run_fingerprint"], "kept_by": identity["condition"]}
-    sample = rl_sample if order.kind == "rl" else sft_sample
-    trajectories = from_table(Trajectory, wanted)
-    samples = [sample(trajectory, facts[trajectory.trajectory_id], origin) for trajectory in trajectories]
-    ranks = [facts[trajectory.trajectory_id]["rank"] for trajectory in trajectories]
+    samples: list[Record] = []
+    ranks: list[int] = []
+    for trajectory in from_table(Trajectory, wanted):
+        known_of = facts[trajectory.trajectory_id]
+        if order.kind == "rl":
+            made: Sequence[Record] = [rl_sample(trajectory, known_of, origin)]
+        else:
+            made = sft_samples(trajectory, known_of, origin)
+        samples += made
+        ranks += range(int(known_of["rank"]), int(known_of["rank"]) + len(made))
     return to_table(_RECORDS[order.kind], samples), ranks
 
 

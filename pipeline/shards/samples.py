@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from prompts.protocols import protocol
+from prompts.protocol import ZoomProtocol
+from prompts.protocols import PROTOCOLS, protocol
+from prompts.rendering import states
 from schemas.chat import Message
 from schemas.errors import Fatal, UserError
 from schemas.samples import MediaReference, Provenance, RlSample, SampleMessage, SftSample, VideoReference
@@ -14,29 +16,43 @@ Facts = dict[str, Any]
 """What SQL knows of a kept trajectory: columns of its verdict for its provenance, and its question's counts."""
 
 
-def sft_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> SftSample:
-    """The whole conversation of a kept trajectory. origin: `run_fingerprint` and `kept_by`.
+def sft_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> list[SftSample]:
+    """What a kept trajectory teaches: its whole conversation; of a stateless protocol each valid turn by itself.
+
+    There are as many as `n_sft_samples` says. origin: `run_fingerprint` and `kept_by`.
 
     Raises Fatal where the `<image>` marks are not the frames: such a row would train on the wrong pictures.
     Raises UserError where the turns belong to another version of the protocol.
     """
-    messages = _messages(trajectory, trajectory)
-    return SftSample(
-        messages=_sample_messages(messages),
-        images=_images(messages),
-        video=_video(trajectory),
-        answer=trajectory.final_answer,
-        provenance=_provenance(trajectory, facts, origin),
-    )
+    zoom = _protocol(trajectory)
+    conversations = list(enumerate(states(zoom, trajectory.dialogue())))
+    return [
+        SftSample(
+            messages=_sample_messages(messages),
+            images=_images(messages),
+            video=_video(trajectory),
+            answer=trajectory.final_answer,
+            provenance=_provenance(trajectory, facts, origin, number if zoom.stateless else None),
+        )
+        for number, messages in conversations
+        if (not zoom.stateless or trajectory.turns[number].trainable) and _sound(trajectory, messages)
+    ]
+
+
+def n_sft_samples() -> str:
+    """SQL over the columns of a row: how many samples `sft_samples` makes of it."""
+    stateless = ", ".join(f"'{p.name}'" for p in PROTOCOLS if p.stateless)
+    return f"CASE WHEN protocol IN ({stateless}) THEN n_trainable ELSE 1 END"
 
 
 def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> RlSample:
     """The prompt of a kept trajectory's question, before any turn. facts: also `n_attempts` and `n_correct`.
 
-    Raises Fatal as `sft_sample` does.
+    Raises as `sft_samples` does.
     """
     question = trajectory.question
-    messages = _messages(trajectory, trajectory.model_copy(update={"turns": ()}))
+    messages = _protocol(trajectory).messages(trajectory.model_copy(update={"turns": ()}).dialogue())
+    _sound(trajectory, messages)
     return RlSample(
         prompt=_sample_messages(messages),
         images=_images(messages),
@@ -54,7 +70,7 @@ def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> R
     )
 
 
-def _messages(trajectory: Trajectory, shown: Trajectory) -> tuple[Message, ...]:
+def _protocol(trajectory: Trajectory) -> ZoomProtocol:
     try:
         zoom = protocol(trajectory.protocol)
     except KeyError as error:
@@ -64,11 +80,15 @@ def _messages(trajectory: Trajectory, shown: Trajectory) -> tuple[Message, ...]:
             f"{trajectory.trajectory_id} was made with version {trajectory.protocol_version} of {zoom.name}, this is "
             f"version {zoom.version}: cut with the Zoomtrail that made it"
         )
-    messages = zoom.messages(shown.dialogue())
+    return zoom
+
+
+def _sound(trajectory: Trajectory, messages: Sequence[Message]) -> bool:
+    """True. Raises Fatal where a text holds a media placeholder."""
     stray = [part for message in messages for part in message.parts if isinstance(part, str) and _media_marks(part)]
     if stray:
         raise Fatal(f"{trajectory.trajectory_id}: a text holds {_media_marks(stray[0])}, so images would be misplaced")
-    return messages
+    return True
 
 
 def _media_marks(text: str) -> list[str]:
@@ -86,7 +106,12 @@ def _images(messages: Sequence[Message]) -> tuple[MediaReference, ...]:
 
 def _image(frame: Frame) -> MediaReference:
     return MediaReference(
-        index=frame.index, time_s=frame.time_s, width=frame.width, height=frame.height, hash=frame.hash
+        index=frame.index,
+        time_s=frame.time_s,
+        width=frame.width,
+        height=frame.height,
+        hash=frame.hash,
+        stamped=frame.stamped,
     )
 
 
@@ -102,11 +127,12 @@ def _video(trajectory: Trajectory) -> VideoReference:
     )
 
 
-def _provenance(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> Provenance:
+def _provenance(trajectory: Trajectory, facts: Facts, origin: dict[str, str], step: int | None = None) -> Provenance:
     return Provenance(
         trajectory_id=trajectory.trajectory_id,
         question_id=trajectory.question_id,
         attempt=trajectory.attempt,
+        step=step,
         protocol=trajectory.protocol,
         protocol_version=trajectory.protocol_version,
         teacher=trajectory.teacher,

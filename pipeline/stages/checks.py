@@ -1,6 +1,6 @@
 """The checks of a verdict that need no model: pure functions over a trajectory and what was decoded again."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prompts.captioning import parse_qa
@@ -16,11 +16,31 @@ FrameLists = Mapping[str, Sequence[Frame]]
 
 def zooms(trajectory: Trajectory) -> list[Action]:
     """The looks that were carried out on the video, in order: all actions but answers, times and refused ones."""
-    done = []
-    for turn in trajectory.turns:
-        refused = {o.call_id for o in turn.observations if o.kind == "error"}
-        done += [a for a in turn.actions if a.looks and a.call_id not in refused]
-    return done
+    return [action for turn in trajectory.turns for action in carried_out(turn.actions, turn.observations)]
+
+
+def carried_out(actions: Sequence[Action], observations: Sequence[Observation]) -> list[Action]:
+    """Of the actions of one turn the looks that were carried out on the video."""
+    refused = {o.call_id for o in observations if o.kind == "error"}
+    return [a for a in actions if a.looks and a.call_id not in refused]
+
+
+def setting_after(setting: Setting, turns: Iterable[tuple[Sequence[Action], Sequence[Observation]]]) -> Setting:
+    """The setting of the next action, given those of the turns before it and of its own, and what they brought."""
+    before = list(turns)
+    done = [zoom for actions, observations in before for zoom in carried_out(actions, observations)]
+    n_calls = sum(action.kind != "answer" for actions, _ in before for action in actions)
+    return replace(setting, earlier=tuple(spans(done)), calls_before=n_calls)
+
+
+def settings(trajectory: Trajectory, setting: Setting) -> dict[str, Setting]:
+    """The setting of each action, by call id, as its rollout had it."""
+    turns = [(turn.actions, turn.observations) for turn in trajectory.turns]
+    return {
+        action.call_id: setting_after(setting, [*turns[:number], (actions[:i], observations)])
+        for number, (actions, observations) in enumerate(turns)
+        for i, action in enumerate(actions)
+    }
 
 
 def calls(trajectory: Trajectory) -> list[Action]:
@@ -40,22 +60,21 @@ def well_formed(trajectory: Trajectory) -> bool:
 
 def in_bounds(trajectory: Trajectory, protocol: ZoomProtocol, setting: Setting) -> bool:
     """Whether every action, checked anew, lies in the video and within its budget."""
-    return all(
-        protocol.check(action, replace(setting, calls_before=number)) is None
-        for number, action in enumerate(calls(trajectory))
-    )
+    of = settings(trajectory, setting)
+    return all(protocol.check(action, of[action.call_id]) is None for action in calls(trajectory))
 
 
 @dataclass(frozen=True)
 class Recheck:
     """What a trajectory's observations are compared with.
 
-    frames: decoded again by re-executing the actions; moments: by call id, the frame on screen at a time asked for;
-    tree: the run's captions; reply_text: the stored reply of a call by its key, None where it is no longer there.
+    settings: of each action, by call id; frames: decoded again by re-executing the actions; moments: by call id, the
+    frame on screen at a time asked for; tree: the run's captions; reply_text: the stored reply of a call by its key,
+    None where it is no longer there.
     """
 
     protocol: ZoomProtocol
-    setting: Setting
+    settings: Mapping[str, Setting]
     frames: FrameLists
     moments: Mapping[str, int]
     tree: CaptionTree
@@ -67,13 +86,10 @@ def mismatch(trajectory: Trajectory, recheck: Recheck) -> str:
     overview = trajectory.overview.frames if trajectory.overview else ()
     if tuple(recheck.frames.get("overview", ())) != tuple(overview):
         return f"overview: {_difference(overview, recheck.frames.get('overview', ()))}"
-    numbers = {action.call_id: number for number, action in enumerate(calls(trajectory))}
     for turn in trajectory.turns:
         actions = {action.call_id: action for action in turn.actions}
         for observation in turn.observations:
-            setting = replace(recheck.setting, calls_before=numbers.get(observation.call_id, 0))
-            again = replace(recheck, setting=setting)
-            difference = _observation_difference(observation, actions.get(observation.call_id), again)
+            difference = _observation_difference(observation, actions.get(observation.call_id), recheck)
             if difference:
                 return f"{observation.call_id}: {difference}"
         answered = {o.call_id for o in turn.observations}
@@ -105,7 +121,7 @@ def _observation_difference(observation: Observation, action: Action | None, rec
 def _error_difference(observation: Observation, action: Action | None, recheck: Recheck) -> str:
     if action is None or observation.call_key:
         return ""
-    fault = recheck.protocol.check(action, recheck.setting)
+    fault = recheck.protocol.check(action, recheck.settings[action.call_id])
     if fault is None:
         node = next((n for n in recheck.tree.nodes if n.path == action.segment), None)
         return "" if node is not None and node.error else "the refused action is valid"

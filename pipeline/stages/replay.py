@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
+from pipeline.models.chat import ChoiceQuestion, Embedder, Pictures, Scorer, with_pixels
 from pipeline.stages import checks, claims, leaks
 from pipeline.stages.items import Care, Work, walk
 from pipeline.stages.mentions import consistent, zooms_mentioned
+from pipeline.stages.search import Search
 from pipeline.stages.videos import OpenVideos
 from prompts.judging import YES_NO, AnswerBy, answers_match, choices_of, probe_messages
 from prompts.protocol import Setting, ZoomProtocol
@@ -42,7 +43,8 @@ class ReplayStage:
     """Gives each trajectory its verdict.
 
     scorer: None leaves the probabilities empty; answer_by: how it names a choice. view: as the trajectories were made.
-    limit: videos at once.
+    limit: videos at once. embedder: chooses the frames of a searched zoom again; without one, those recorded must be
+    among the candidates.
     """
 
     name = "replay"
@@ -55,11 +57,13 @@ class ReplayStage:
         view: View = AS_PUBLISHED,
         answer_by: AnswerBy = "letter",
         limit: int = 2,
+        embedder: Embedder | None = None,
     ) -> None:
         self._protocol = protocol
         self._scorer = scorer
         self._reply_text = reply_text
         self._view = view
+        self._search = Search(protocol, view, embedder)
         self._answer_by = answer_by
         self._limit = limit
         self._scoring = asyncio.Lock()
@@ -94,16 +98,14 @@ class ReplayStage:
         first = trajectories[0]
         assert first.video is not None
         setting = Setting.of(first.video, tree.width)
-        plans: dict[tuple[str, str], FramePlan] = {}
-        for trajectory in trajectories:
-            for action in checks.zooms(trajectory):
-                if self._protocol.check(action, setting) is None:
-                    plan = self._protocol.zoom_plan(action, setting)
-                    plans[trajectory.trajectory_id, action.call_id] = self._view.zoom(plan)
         shown = self._protocol.overview_plan(first.video)
         looks = [self._protocol.verifier_overview_plan(first.video), *([shown] if shown else [])]
         looks = [self._view.overview(look) for look in looks]
+        plans: dict[tuple[str, str], FramePlan] = {}
         async with OpenVideos() as videos:
+            for trajectory in trajectories:
+                for call, plan in await self._plans(trajectory, setting, videos):
+                    plans[trajectory.trajectory_id, call] = plan
             video, lists = await videos.sample(first.video.uri, first.video_id, [*looks, *plans.values()])
             moments = {
                 (trajectory.trajectory_id, action.call_id): await videos.index_at(first.video, action.start_s or 0.0)
@@ -122,6 +124,13 @@ class ReplayStage:
             moments=moments,
         )
 
+    async def _plans(self, trajectory: Trajectory, setting: Setting, videos: OpenVideos) -> list[tuple[str, FramePlan]]:
+        """For each zoom that was carried out, and may be, its call id and the frames that it must have shown."""
+        of = checks.settings(trajectory, setting)
+        observed = {o.call_id: o for turn in trajectory.turns for o in turn.observations}
+        valid = [a for a in checks.zooms(trajectory) if self._protocol.check(a, of[a.call_id]) is None]
+        return [(a.call_id, await self._search.again(a, observed.get(a.call_id), setting, videos)) for a in valid]
+
     async def _judge(self, trajectory: Trajectory, tree: CaptionTree, decoded: Decoded) -> Verdict:
         assert trajectory.video is not None
         setting = Setting.of(decoded.video, tree.width)
@@ -131,7 +140,7 @@ class ReplayStage:
             trajectory,
             checks.Recheck(
                 protocol=self._protocol,
-                setting=setting,
+                settings=checks.settings(trajectory, setting),
                 frames={**own, "overview": decoded.overview},
                 moments={call: index for (owner, call), index in decoded.moments.items() if owner == name},
                 tree=tree,

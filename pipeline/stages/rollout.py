@@ -1,9 +1,11 @@
 """One attempt at one question: the teacher thinks, zooms over the video and answers."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from pipeline.models.chat import ChatModel, Pictures, Reply, with_pixels
+from pipeline.models.chat import ChatModel, Embedder, Pictures, Reply, with_pixels
 from pipeline.plan import Planned
+from pipeline.stages.checks import setting_after
+from pipeline.stages.search import Search
 from pipeline.stages.videos import OpenVideos
 from prompts.captioning import parse_qa, qa_messages
 from prompts.judging import answers_match
@@ -21,13 +23,17 @@ _CUT_OFF = Fault("cut_off", "Your reply was too long and was cut off. Think more
 
 @dataclass(frozen=True)
 class Teaching:
-    """What all attempts of a run have in common. answerer: answers `video_qa`; None where there is no such action."""
+    """What all attempts of a run have in common. answerer: answers `video_qa`; None where there is no such action.
+
+    embedder: chooses frames by a query where the protocol lets it; None: they are spread evenly.
+    """
 
     protocol: ZoomProtocol
     teacher: ChatModel
     answerer: ChatModel | None
     settings: RolloutSettings
     view: View = AS_PUBLISHED
+    embedder: Embedder | None = None
 
     @property
     def max_turns(self) -> int:
@@ -168,11 +174,12 @@ class Rollout:
             self.n_invalid += 1
             complaint = Observation(call_id=f"{number}.0", kind="error", text=step.message)
             return self._new_turn("", (), (complaint,), reply, step.name)
-        actions, observations, error = [], [], ""
-        calls_before = sum(len(turn.actions) for turn in self.turns)
+        actions, observations, error = list[Action](), list[Observation](), ""
+        turns = [(turn.actions, turn.observations) for turn in self.turns]
         for i, asked in enumerate(step.actions):
             action = asked.model_copy(update={"call_id": f"{number}.{i}"})
-            fault = self.teaching.protocol.check(action, replace(self.setting, calls_before=calls_before + i))
+            setting = setting_after(self.setting, [*turns, (actions, observations)])
+            fault = self.teaching.protocol.check(action, setting)
             if fault is None:
                 action = await self._locate(self.teaching.protocol.resolve(action, self.setting))
                 observations.append(await self._observe(action))
@@ -231,14 +238,21 @@ class Rollout:
         if action.kind == "time":
             index = await self.videos.index_at(self.video, action.start_s or 0.0)
             return Observation(call_id=action.call_id, kind="time", text=str(index))
-        plan = self.teaching.protocol.zoom_plan(action, self.setting)
-        shown = await self.videos.read(self.video, self.teaching.view.zoom(plan))
+        search = Search(self.teaching.protocol, self.teaching.view, self.teaching.embedder)
+        plan, choice = await search.plan(action, self.setting, self.videos)
+        shown = await self.videos.read(self.video, plan)
         self.pictures.add(shown)
         frames = tuple(picture.frame for picture in shown)
         if action.kind == "video_qa":
             return await self._video_qa(action, frames)
         return Observation(
-            call_id=action.call_id, kind="frames", text="", frames=frames, start_s=action.start_s, end_s=action.end_s
+            call_id=action.call_id,
+            kind="frames",
+            text="",
+            frames=frames,
+            start_s=action.start_s,
+            end_s=action.end_s,
+            choice=choice,
         )
 
     def _caption(self, action: Action) -> Observation:

@@ -56,6 +56,11 @@ class OpenVideos:
             with _frames_of(video.uri):
                 return await asyncio.to_thread(opened.read, plan)
 
+    async def indices(self, video: Video, plan: FramePlan) -> list[int]:
+        """The frame index of each picture of a plan, in its order."""
+        async with self._entry(video.uri).lock:
+            return (await self._video(video.uri, video.video_id)).indices(plan)
+
     async def span(self, video: Video, interval: Interval) -> tuple[int, int]:
         """Indices of the first and last frame of a span."""
         async with self._entry(video.uri).lock:

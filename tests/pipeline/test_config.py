@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.job_file import load_job
+from prompts.protocols import PROTOCOLS
 from schemas.config import Demo, Endpoint, Local, Price, RunConfig, Verifier, fingerprint, stage_settings
 from schemas.errors import UserError
 
@@ -13,6 +14,7 @@ JOB = """
 source: {path: q.jsonl, videos: v}
 teacher: {model: m, base_url: "http://127.0.0.1:1/v1"}
 """
+NAMES = [known.name for known in PROTOCOLS]
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -74,6 +76,8 @@ def test_a_model_with_a_path_is_local_and_a_verifiers_path_is_relative_to_the_jo
         ("view: {overview_frames: 8}", ["caption", "teach", "replay"]),
         ("view: {caption_side: 80}", ["caption", "teach", "replay"]),
         ("view: {zoom_side: 384}", ["teach", "replay"]),
+        ("embedder: {path: siglip}", ["teach", "replay"]),
+        ("embedder: {path: siglip, device: cpu}", ["teach", "replay"]),
         ("verifier: {path: v, answer_by: text}", ["replay"]),
         ("verifier: {path: v, per_token: true}", ["replay"]),
     ],
@@ -95,16 +99,16 @@ def test_cached_tokens_cost_their_own_price() -> None:
     assert Price(input=2, output=10).dollars(1_000_000, 0, 400_000) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("name", ["videozoomer", "longvideo_r1", "framethinker", "longvt"])
+@pytest.mark.parametrize("name", NAMES)
 def test_each_example_of_init_is_a_valid_job(name: str) -> None:
     example = Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml"
     assert load_job(example).protocol == name
 
 
-@pytest.mark.parametrize("name", ["videozoomer", "longvideo_r1", "framethinker", "longvt"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_the_examples_leave_as_comments_can_be_set(tmp_path: Path, name: str) -> None:
     example = (Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml").read_text()
-    optional = [line[2:] for line in example.splitlines() if re.match(r"# (verifier|view):$|#   \w+: ", line)]
+    optional = [line[2:] for line in example.splitlines() if re.match(r"# (verifier|view|embedder):$|#   \w+: ", line)]
     config = load_job(written(tmp_path, "\n".join([example, *optional])))
     assert config.verifier is not None and config.verifier.answer_by == "letter"
     assert config.view.zoom_side == (280 if name == "longvt" else 448)

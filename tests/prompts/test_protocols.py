@@ -15,7 +15,8 @@ def test_each_protocol_is_found_by_its_own_name() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="'zoomer'; known protocols: videozoomer, longvideo_r1, framethinker, longvt"):
+    names = "videozoomer, longvideo_r1, framethinker, longvt, love_r1, timesearch_r"
+    with pytest.raises(KeyError, match=f"'zoomer'; known protocols: {names}"):
         protocol("zoomer")
 
 
@@ -25,6 +26,8 @@ def test_only_a_protocol_with_captions_has_hints() -> None:
         "longvideo_r1": (True, True, 30),
         "framethinker": (False, False, 5),
         "longvt": (False, False, 6),
+        "love_r1": (False, False, 3),
+        "timesearch_r": (False, False, 8),
     }
 
 

@@ -15,7 +15,7 @@ from schemas.trajectory import Action
 from tests.prompts.examples import VIDEO
 
 SETTING = Setting(VIDEO, Segments(64.0, 4))
-TAGS = ("think", "answer", "video_zoom", "tool_response", "tool", "information", "action", "tool_call")
+TAGS = ("think", "answer", "video_zoom", "tool_response", "tool", "tools", "information", "action", "tool_call")
 
 
 def _allowed(text: str) -> bool:
@@ -56,6 +56,25 @@ crops = st.builds(
     seconds,
     seconds,
 )
+intervals = st.builds(
+    lambda times: Action(call_id="", kind="zoom", start_s=min(times), end_s=max(times)),
+    st.tuples(*[st.integers(0, 9_999_999).map(float)] * 2),
+)
+braces = st.recursive(st.text("ab \\"), lambda inner: inner.map(lambda text: f"{{{text}}}"), max_leaves=3)
+boxed = st.builds(
+    lambda text, more: Action(call_id="", kind="answer", answer=f"{text}{more}".strip()),
+    texts.filter(lambda text: not set("{}") & set(text)),
+    braces,
+)
+searches = st.builds(
+    lambda start, end, query, count: Action(
+        call_id="", kind="zoom", start_s=start, end_s=end, query=query, num_frames=count
+    ),
+    st.none() | numbers.map(lambda number: number + 0.0),
+    st.none() | numbers.map(lambda number: number + 0.0),
+    st.none() | texts,
+    st.none() | st.integers(1, 1_000_000),
+)
 
 
 def alone(actions: st.SearchStrategy[Action]) -> st.SearchStrategy[tuple[Action, ...]]:
@@ -67,6 +86,8 @@ steps = {
     "longvideo_r1": alone(captions | questions | answers),
     "framethinker": alone(choices | moments | answers),
     "longvt": alone(answers) | st.lists(crops, min_size=1, max_size=7).map(tuple),
+    "love_r1": alone(intervals | boxed),
+    "timesearch_r": alone(searches | answers),
 }
 """By protocol, the actions of a step."""
 
@@ -77,12 +98,13 @@ def test_the_canonical_text_of_every_step_parses_to_that_step(name: str) -> None
 
     @given(texts, steps[name])
     def check(think: str, actions: tuple[Action, ...]) -> None:
-        step = Step(think, actions)
+        step = Step(think.replace("\\boxed{", ""), actions)
         text = zooming.write(step)
         assert zooming.parse(text) == step
         assert zooming.parse(f" \n{text}\n") == step
-        cut = text[: text.rindex("</")]
-        assert zooming.parse(cut) == step or "</" in cut.split("</think>")[1]
+        if zooming.stop:
+            cut = text[: text.rindex("</")]
+            assert zooming.parse(cut) == step or "</" in cut.split("</think>")[1]
 
     check()
 
@@ -113,6 +135,19 @@ EXAMPLES = {
         '"start_time": 40.0, "end_time": 41.5}}\n</tool_call>',
         "<think>Clear.\nIt is blue.</think> <answer>a blue car</answer>",
     ],
+    "love_r1": [
+        "I need to zoom in on the video.\n\nHe turns at 12 s; look closer at \\boxed{[11, 13]}",
+        "It must be near the end. \\boxed{[ 50,  62 ]} I zoom in.",
+        "I get the answer.\n\nThe car is blue, so it is \\boxed{B}",
+        "It says so: \\boxed{\\text{a {blue} car}}.",
+    ],
+    "timesearch_r": [
+        '<think>Search.</think><tool_call>{"name": "seek_video_frames", "arguments": {"query": "a blue car", '
+        '"start_time": 11.5, "end_time": 60, "num_frames": 4}}</tool_call>',
+        '<think>All.</think>\n<tool_call>\n{"name": "seek_video_frames", "arguments": {"query": null}}\n</tool_call>',
+        '<think>a</think><tool_call>{"arguments": "{\\"query\\": \\"car\\"}", "name": "seek_video_frames"}</tool_call>',
+        "<think>Now it is clear.\nIt is blue.</think>\n<answer>B. a blue car</answer>",
+    ],
 }
 JUNK = [
     "",
@@ -139,6 +174,8 @@ JUNK = [
     "((((",
     "))",
     "{}",
+    "}",
+    "\\boxed{",
     "__import__('os')",
     "<image>",
     "<|im_end|>",
@@ -182,7 +219,7 @@ def test_two_thousand_mangled_texts_are_steps_or_faults(zooming: ZoomProtocol) -
         assert zooming.parse(zooming.write(parsed)) == parsed
         _carried_out_or_refused(zooming, parsed)
     assert found_steps > 200
-    assert len(fault_names) > 6
+    assert len(fault_names) >= 6
 
 
 def _carried_out_or_refused(zooming: ZoomProtocol, step: Step) -> None:

@@ -13,7 +13,7 @@ from jobs.cut import cut
 from jobs.presets import preset
 from pipeline.shards.cut import Order
 from pipeline.shards.cut import cut as make
-from pipeline.shards.samples import sft_sample
+from pipeline.shards.samples import sft_samples
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.arrow import arrow_schema
@@ -267,9 +267,9 @@ def test_an_image_without_a_frame_stops_the_cut() -> None:
     origin = {"run_fingerprint": "f", "kept_by": "true"}
     made = trajectory(question(0, "v0"), 0, turns=(GOOD[0], answer_turn("C <image>")), final="C")
     with pytest.raises(Fatal, match="images would be misplaced"):
-        sft_sample(made, facts, origin)
+        sft_samples(made, facts, origin)
     with pytest.raises(UserError, match="version 0"):
-        sft_sample(made.model_copy(update={"protocol_version": "0"}), facts, origin)
+        sft_samples(made.model_copy(update={"protocol_version": "0"}), facts, origin)
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b", "ü", "a\n"])
