@@ -6,8 +6,8 @@ from typing import Any
 from prompts.protocols import protocol
 from schemas.chat import Message
 from schemas.errors import Fatal, UserError
-from schemas.samples import MediaReference, Provenance, RlSample, SampleMessage, SftSample, VideoReference
-from schemas.trajectory import Trajectory
+from schemas.samples import MediaReference, Provenance, RlSample, SampleMessage, SftSample, StepSample, VideoReference
+from schemas.trajectory import Trajectory, Turn
 from schemas.video import Frame, Video
 
 Facts = dict[str, Any]
@@ -52,6 +52,51 @@ def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> R
         pass_rate=facts["n_correct"] / facts["n_attempts"] if facts["n_attempts"] else None,
         provenance=_provenance(trajectory, facts, origin),
     )
+
+
+def step_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> list[StepSample]:
+    """The turns of a kept trajectory that zoomed, each with its gain. facts: also `p_gold_steps`.
+
+    None where there is no verifier's probability for each zoom (an open question, a cut without a verifier). The gain
+    of a turn with several zooms is that of all of them. Raises Fatal as `sft_sample` does.
+    """
+    p = facts["p_gold_steps"] or ()
+    zooms = [_zooms(turn) for turn in trajectory.turns]
+    if not sum(zooms) or len(p) != sum(zooms) + 1:
+        return []
+    question, samples, done = trajectory.question, [], 0
+    for number, count in enumerate(zooms):
+        if not count:
+            continue
+        before = _messages(trajectory, trajectory.model_copy(update={"turns": trajectory.turns[:number]}))
+        through = _messages(trajectory, trajectory.model_copy(update={"turns": trajectory.turns[: number + 1]}))
+        samples.append(
+            StepSample(
+                prompt=_sample_messages(before),
+                images=_images(before),
+                action=next(m.text for m in reversed(through) if m.role == "assistant"),
+                turn=number,
+                p_before=p[done],
+                p_after=p[done + count],
+                evidence_gain=p[done + count] - p[done],
+                video=_video(trajectory),
+                kind=question.kind,
+                ground_truth=question.answer_letter or question.answer_text,
+                answer_text=question.answer_text,
+                choices=question.choices,
+                clue_intervals=question.clue_intervals,
+                caption_width=trajectory.overview.width if trajectory.overview else None,
+                provenance=_provenance(trajectory, facts, origin),
+            )
+        )
+        done += count
+    return samples
+
+
+def _zooms(turn: Turn) -> int:
+    """How many actions of a turn were carried out on the video: those that the verifier saw the frames of."""
+    refused = {o.call_id for o in turn.observations if o.kind == "error"}
+    return sum(a.kind != "answer" and a.call_id not in refused for a in turn.actions)
 
 
 def _messages(trajectory: Trajectory, shown: Trajectory) -> tuple[Message, ...]:
