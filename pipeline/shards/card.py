@@ -216,11 +216,13 @@ def _split_note(card: Card) -> str:
 
 
 def _paragraphs(card: Card) -> list[str]:
-    """What a reader must know to use the rows. Texts of ours only, but for the tokenizer's name."""
+    """What a reader must know to use the rows: texts of ours, but for the tokenizer's name. How a trainer finds the
+    pictures of rows that hold none stands in its format's own words."""
     said = [f"{_LEARNED}learned."] if card.format.name == "native" else []
     if card.counted is not None:
         said.append(_TOKENS.format(escape(_cell(card.identity["tokenizer"])), _COUNTED[card.counted]))
-    return [*said, _MEDIA[card.media]]
+    by_hand = card.media == "reference" and card.format.name != "native"
+    return said if by_hand else [*said, _MEDIA[card.media]]
 
 
 def identity_in(readme: bytes) -> dict[str, str] | None:

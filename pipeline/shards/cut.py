@@ -100,14 +100,12 @@ def cut(rows: Rows, order: Order, show: Callable[[int, int], None] = lambda done
     """
     if not _NAME.fullmatch(order.name):
         raise UserError(f"cut name {order.name!r}: use letters, digits, dots, dashes and underscores only")
-    if not 0 <= order.test_share < 1:
-        raise UserError(f"--test-share {order.test_share}: from 0 up to, not including, 1")
     media, layout = order.format.layout(order.kind, order.media)
     condition = order.condition.plus(_LEARNABLE)
     found = funnel(rows, condition)
     first = _FIRST_OF_QUESTION if order.kind == "rl" else ""
     rows.query(_KEPT.format(loss=loss_sql(rows, condition), first=first))
-    _require_protocol(rows, order.format)
+    _require_fitting(rows, order)
     identity = _identity(rows, order, condition, media)
     folder = f"cuts/{order.name}"
     url = f"{rows.store.url.rstrip('/')}/{folder}"
@@ -139,7 +137,12 @@ def _result(url: str, made: bool, found: Funnel, tally: Tally) -> Cut:
     return Cut(url, sum(tally.rows.values()), tally.files, made, found, tally.rows, tally.dropped)
 
 
-def _require_protocol(rows: Rows, of: Format) -> None:
+def _require_fitting(rows: Rows, order: Order) -> None:
+    of = order.format
+    if not 0 <= order.test_share < 1:
+        raise UserError(f"--test-share {order.test_share}: from 0 up to, not including, 1")
+    if order.max_tokens is not None and not order.tokenizer:
+        raise UserError("--max-tokens needs --tokenizer: tokens of which model?")
     kept = [row["protocol"] for row in rows.query("SELECT DISTINCT protocol FROM kept ORDER BY 1")]
     if of.protocol and (foreign := [name for name in kept if name != of.protocol]):
         raise UserError(f"format {of.name} holds runs of {of.protocol} only, this one is of {', '.join(foreign)}")
@@ -195,8 +198,6 @@ def _clear(storage: Storage, folder: str) -> None:
 def _exporter(
     rows: Rows, order: Order, identity: dict[str, str], media: Media, layout: Layout, folder: str
 ) -> Exporter:
-    if order.max_tokens is not None and not order.tokenizer:
-        raise UserError("--max-tokens needs --tokenizer: tokens of which model?")
     kept: set[str] = set()
 
     def keep(name: str, data: bytes) -> None:

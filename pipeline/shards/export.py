@@ -13,6 +13,7 @@ from pipeline.shards.pictures import Encoded, VideoPictures
 from pipeline.shards.samples import Facts, rl_sample, sft_sample, step_samples
 from pipeline.shards.tokens import TokenCounter
 from schemas.errors import Fatal, Rejected
+from schemas.samples import StepSample
 from schemas.trajectory import Trajectory
 
 Split = Literal["train", "test"]
@@ -32,6 +33,15 @@ class Made:
     rank: int
     number: int
     columns: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A piece with its number among its sample's records, and its tokens where they are counted."""
+
+    piece: Piece
+    number: int
+    tokens: int | None
 
 
 @dataclass
@@ -78,27 +88,34 @@ class Exporter:
         return [sample(trajectory, facts, self.origin)]
 
     def _video(self, examples: Sequence[Example]) -> list[Made]:
-        pieces: dict[int, list[Piece]] = defaultdict(list)
-        for example in examples:
-            try:
-                pieces[example.number] += self.layout.pieces(example)
-            except Rejected as error:
-                self.dropped[error.kind] += 1
-        shown = [image for mine in pieces.values() for piece in mine for image in piece.images]
+        parts = [part for example in examples for part in self._parts(example)]
+        shown = [image for part in parts for image in part.piece.images]
         pictures = None
         if self.media != "reference" and shown:
             pictures = VideoPictures(examples[0].sample.video, shown, self.layout.picture)
-        made = [self._record(piece, n, pictures) for mine in pieces.values() for n, piece in enumerate(mine)]
+        made = [self._record(part, pictures) for part in parts]
         return [record for record in made if record is not None]
 
-    def _record(self, piece: Piece, number: int, pictures: VideoPictures | None) -> Made | None:
-        """A piece as a record; None where it is dropped, which is counted."""
-        extra = {}
-        if self.counter is not None:
-            extra["n_tokens"] = self.counter.count(piece.messages, piece.images)
-            if self.max_tokens is not None and extra["n_tokens"] > self.max_tokens:
-                self.dropped[TOO_LONG] += 1
-                return None
+    def _parts(self, example: Example) -> list["_Part"]:
+        """The parts of an example that are neither rejected nor too long; what is dropped is counted."""
+        try:
+            pieces = self.layout.pieces(example)
+        except Rejected as error:
+            self.dropped[error.kind] += 1
+            return []
+        offset = example.sample.turn if isinstance(example.sample, StepSample) else 0
+        parts = [_Part(piece, offset + n, self._count(piece)) for n, piece in enumerate(pieces)]
+        short = [p for p in parts if self.max_tokens is None or (p.tokens or 0) <= self.max_tokens]
+        if long := len(parts) - len(short):
+            self.dropped[TOO_LONG] += long
+        return short
+
+    def _count(self, piece: Piece) -> int | None:
+        return None if self.counter is None else self.counter.count(piece.messages, piece.images)
+
+    def _record(self, part: "_Part", pictures: VideoPictures | None) -> Made | None:
+        """A part as a record; None where it is dropped, which is counted."""
+        piece = part.piece
         try:
             encoded = [] if pictures is None else [pictures.get(image) for image in piece.images]
             columns = self.layout.record(piece, [self._cell(picture) for picture in encoded])
@@ -110,7 +127,8 @@ class Exporter:
             for picture in encoded:
                 self.keep(f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}", picture.data)
         example = piece.example
-        return Made(example.split, example.number, number, columns | extra)
+        extra = {} if part.tokens is None else {TOKENS.name: part.tokens}
+        return Made(example.split, example.number, part.number, columns | extra)
 
     def _cell(self, picture: Encoded) -> Any:
         """What stands for a picture in a record."""

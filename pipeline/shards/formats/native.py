@@ -29,8 +29,8 @@ def _embedded(piece: Piece, pictures: Sequence[Any]) -> Columns:
 
 def _with_pictures(schema: pa.Schema) -> pa.Schema:
     at = schema.get_field_index("images")
-    images = pa.field("images", pa.list_(IMAGE), nullable=False)
-    return schema.set(at, images).insert(at + 1, schema.field(at).with_name("frames"))
+    # Nullable, for `datasets` takes a column for pictures only where the field is the one that it would write itself.
+    return schema.set(at, pa.field("images", pa.list_(IMAGE))).insert(at + 1, schema.field(at).with_name("frames"))
 
 
 def _layouts() -> dict[tuple[Kind, Media], Layout]:
