@@ -247,7 +247,9 @@ def tally_in(readme: bytes) -> Tally:
 
 def _front_matter(card: Card) -> str:
     tally = card.tally
-    files = [{"split": split, "path": pattern(split, card.suffix)} for split in tally.rows]
+    # An empty JSON file has no columns: `datasets` cannot read it.
+    told = [split for split, rows in tally.rows.items() if rows or card.suffix == "parquet"]
+    files = [{"split": split, "path": pattern(split, card.suffix)} for split in told]
     splits = [{"name": s, "num_bytes": tally.n_bytes[s], "num_examples": n} for s, n in tally.rows.items()]
     document = {
         "pretty_name": card.name,
