@@ -21,6 +21,12 @@ RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run director
 
 DEMO_PROTOCOLS = ["videozoomer", "longvideo_r1"]
 
+FORMATS = (
+    *("native", "llamafactory", "llamafactory-alpaca", "ms-swift", "trl", "trl-steps", "verl"),
+    *("longvideo_r1", "videozoomer"),
+)
+"""Names of `pipeline/shards/formats/known.py`, for a help text that imports nothing heavy."""
+
 
 @app.command()
 def demo(
@@ -75,14 +81,27 @@ def cut(
     preset: Annotated[str | None, typer.Option(help="A named condition; `default` where neither is given.")] = None,
     where: Annotated[str | None, typer.Option(metavar="SQL", help="A condition over the columns of `stats`.")] = None,
     kind: Annotated[
-        Literal["sft", "rl"], typer.Option("--for", help="Rows for supervised or for RL training.")
+        Literal["sft", "rl", "rl-steps"],
+        typer.Option("--for", help="Rows for supervised training, for RL on questions, or on single zooms."),
     ] = "sft",
-    rows_per_file: Annotated[int, typer.Option(min=1)] = 10_000,
+    format: Annotated[str, typer.Option(help=f"Whose records: {', '.join(FORMATS)}.")] = "native",
+    media: Annotated[
+        Literal["reference", "embedded", "files"] | None,
+        typer.Option(help="Pictures by frame number, inside the rows, or beside them; default: as the format wants."),
+    ] = None,
+    test_share: Annotated[float, typer.Option(help="Share of the videos whose rows are for test.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Draws the test videos.")] = 0,
+    tokenizer: Annotated[str, typer.Option(metavar="MODEL", help="Count tokens as this model does.")] = "",
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Drop rows with more tokens.")] = None,
+    rows_per_file: Annotated[
+        int | None, typer.Option(min=1, help="Of Parquet; default: 10000, or 256 with pictures.")
+    ] = None,
 ) -> None:
-    """Write the rows that meet a condition as Parquet for a trainer. Calls no model."""
-    from jobs.cut import cut
+    """Write the rows that meet a condition as a trainer reads them. Calls no model."""
+    from jobs.cut import Export, cut
 
-    cut(run, name, preset, where, kind, rows_per_file)
+    export = Export(format, media, test_share, seed, tokenizer, max_tokens)
+    cut(run, name, preset, where, kind, rows_per_file, export)
 
 
 @app.command()

@@ -2,7 +2,10 @@
 
 import os
 import secrets
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -40,11 +43,23 @@ class Storage:
         """Writes atomically and durably. Raises Fatal where the disk is full or the folder cannot be written."""
         try:
             if self.is_local:
-                _write_locally(Path(self.path(name)), data)
+                _write_locally(Path(self.path(name)), lambda file: file.write(data))
             else:
                 self.fs.pipe_file(self.path(name), data)
         except OSError as error:
             raise Fatal(f"cannot write {name} in {self.url}: {error.strerror or error}") from error
+
+    def write_file(self, name: str, source: Path) -> int:
+        """Writes a local file's content as `write` does, without holding it in memory; gives its bytes."""
+        try:
+            if self.is_local:
+                with source.open("rb") as content:
+                    _write_locally(Path(self.path(name)), lambda file: shutil.copyfileobj(content, file))
+            else:
+                self.fs.put_file(str(source), self.path(name))
+        except OSError as error:
+            raise Fatal(f"cannot write {name} in {self.url}: {error.strerror or error}") from error
+        return source.stat().st_size
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Names of the files directly in a folder that end in `suffix`, sorted; empty where there is no folder."""
@@ -55,12 +70,12 @@ class Storage:
         return sorted(name for name in (str(e).rsplit("/", 1)[-1] for e in entries) if name.endswith(suffix))
 
 
-def _write_locally(path: Path, data: bytes) -> None:
+def _write_locally(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

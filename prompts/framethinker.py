@@ -67,13 +67,10 @@ class FrameThinker(ZoomProtocol):
             message("user", (question_text(dialogue.question), "\n", *_frames(dialogue.overview.frames))),
         )
 
-        def written(turn: Turn) -> str:
-            return self.write(Step(turn.think, turn.actions))
-
         def observed(number: int, turn: Turn) -> Iterable[Part]:
             return _observation(turn)
 
-        return conversation(opening, dialogue, written, observed, hint)
+        return conversation(self, opening, dialogue, observed, hint)
 
     def parse(self, text: str) -> Step | Fault:
         parts = split_text(text, ("action",), TAGS)

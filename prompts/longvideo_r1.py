@@ -67,9 +67,6 @@ class LongVideoR1(ZoomProtocol):
         if dialogue.overview.width is None:
             raise ValueError("longvideo_r1 needs a caption tree in the overview")
 
-        def written(turn: Turn) -> str:
-            return self.write(Step(turn.think, turn.actions))
-
         def observed(number: int, turn: Turn) -> Iterable[Part]:
             return _observation(turn)
 
@@ -77,7 +74,7 @@ class LongVideoR1(ZoomProtocol):
             message("system", (fill("longvideo_r1_system", {"width": dialogue.overview.width}),)),
             message("user", (_first_turn(dialogue),)),
         )
-        return conversation(opening, dialogue, written, observed, hint)
+        return conversation(self, opening, dialogue, observed, hint)
 
     def parse(self, text: str) -> Step | Fault:
         return parse_step(text, ACTION_TAGS, TAGS, _call)

@@ -102,14 +102,11 @@ class LongVT(ZoomProtocol):
             message("user", (*dialogue.overview.frames, asked)),
         )
 
-        def written(turn: Turn) -> str:
-            return self.write(Step(turn.think, turn.actions))
-
         def observed(number: int, turn: Turn) -> Iterable[Part]:
             for i, observation in enumerate(turn.observations):
                 yield from ("\n" if i else "", *_response(observation))
 
-        return conversation(opening, dialogue, written, observed, hint)
+        return conversation(self, opening, dialogue, observed, hint)
 
     def parse(self, text: str) -> Step | Fault:
         found = split_calls(text, "tool_call", ACTION_TAGS, TAGS)

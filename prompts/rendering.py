@@ -44,23 +44,21 @@ def message(role: Role, parts: Iterable[Part], trainable: bool = False) -> Messa
 
 
 def conversation(
+    protocol: ZoomProtocol,
     opening: Sequence[Message],
     dialogue: Dialogue,
-    written: Callable[[Turn], str],
     observed: Callable[[int, Turn], Iterable[Part]],
     hint: str,
     role: Role = "user",
 ) -> tuple[Message, ...]:
     """The opening, then each turn as an assistant message and, where it brought something, a message of `role`.
 
-    written: the canonical text of a turn with actions; a turn that could not be parsed is shown as the model wrote it.
     observed: what the message after turn `number` (from 0) holds. hint: appended to the last message that the model
     did not write.
     """
     messages = list(opening)
     for number, turn in enumerate(dialogue.turns):
-        text = written(turn) if turn.actions else plain(turn.raw)
-        messages.append(message("assistant", (text,), trainable=turn.trainable))
+        messages.append(said(protocol, turn))
         if turn.observations:
             messages.append(message(role, observed(number, turn)))
     if hint:

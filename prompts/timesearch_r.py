@@ -131,13 +131,10 @@ class TimeSearchR(ZoomProtocol):
             message("user", (*_timed(dialogue.overview.frames), fill("timesearch_r_user", asked))),
         )
 
-        def written(turn: Turn) -> str:
-            return self.write(Step(turn.think, turn.actions))
-
         def observed(number: int, turn: Turn) -> Iterable[Part]:
             return _observation(turn)
 
-        return conversation(opening, dialogue, written, observed, hint, role="tool")
+        return conversation(self, opening, dialogue, observed, hint, role="tool")
 
     def parse(self, text: str) -> Step | Fault:
         return parse_step(text, ACTION_TAGS, TAGS, _call)

@@ -73,15 +73,12 @@ class VideoZoomer(ZoomProtocol):
             message("user", (*_frames(dialogue.overview.frames), "\n", question_text(dialogue.question))),
         )
 
-        def written(turn: Turn) -> str:
-            return self.write(Step(turn.think, turn.actions))
-
         def observed(number: int, turn: Turn) -> Iterable[Part]:
             yield from _observation(turn)
             if number == dialogue.max_turns - 2:
                 yield _LAST_ROUND
 
-        return conversation(opening, dialogue, written, observed, hint)
+        return conversation(self, opening, dialogue, observed, hint)
 
     def parse(self, text: str) -> Step | Fault:
         return parse_step(text, ACTION_TAGS, TAGS, _zoom)

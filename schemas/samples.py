@@ -98,3 +98,28 @@ class RlSample(Record):
     n_correct: int
     pass_rate: float | None
     provenance: Provenance
+
+
+class StepSample(Record):
+    """One turn of a kept trajectory that zoomed: a decoupled step with a process reward.
+
+    prompt: the messages before the turn, images theirs; action: the turn's text; turn: its number, from 0.
+    p_before, p_after: the verifier's probability, in 0..1, of the reference answer given the overview and all zooms
+    before this turn, and with this turn's zooms, too; evidence_gain: their difference. The rest as in `RlSample`.
+    """
+
+    prompt: tuple[SampleMessage, ...]
+    images: tuple[MediaReference, ...]
+    action: str
+    turn: int
+    p_before: float
+    p_after: float
+    evidence_gain: float
+    video: VideoReference
+    kind: Literal["multiple_choice", "open"]
+    ground_truth: str
+    answer_text: str
+    choices: tuple[str, ...]
+    clue_intervals: tuple[Interval, ...]
+    caption_width: int | None
+    provenance: Provenance

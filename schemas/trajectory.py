@@ -1,5 +1,6 @@
 """One attempt to answer a question by zooming."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from schemas.captions import Usage
@@ -66,6 +67,12 @@ class Observation(Record):
     def shows(self) -> bool:
         """Whether it shows or tells something of the video."""
         return self.kind not in ("time", "error")
+
+
+def carried_out(actions: Sequence[Action], observations: Sequence[Observation]) -> list[Action]:
+    """Of the actions of one turn the looks that were carried out on the video, in order."""
+    refused = {o.call_id for o in observations if o.kind == "error"}
+    return [a for a in actions if a.looks and a.call_id not in refused]
 
 
 class Turn(Record):

@@ -88,6 +88,17 @@ class PixelBudget(Record):
         return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
 
 
+class ExactSize(PixelBudget):
+    """A size in pixels that was decided before, so that a recorded frame can be shown again just as it was."""
+
+    width: int
+    height: int
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """The decided (width, height), whatever the picture's own."""
+        return self.width, self.height
+
+
 class FramePlan(Record):
     """Which frames of a video to show, by time and at what size.
 

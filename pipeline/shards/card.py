@@ -1,14 +1,18 @@
 """The dataset card of a cut: README.md, whose front matter `datasets` reads and which marks the cut as complete."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
 import yaml
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline.shards.condition import Condition
+from pipeline.shards.files import FileKind, pattern
+from pipeline.shards.formats.layout import Format, Kind, Media
 from pipeline.shards.funnel import Funnel
+from schemas.errors import Fatal
 
 MEANINGS = {
     "messages": "the conversation: role, content with `<image>` for each frame, train (whether its tokens carry loss)",
@@ -25,6 +29,13 @@ MEANINGS = {
     "n_attempts": "attempts at the question whose outcome is known, failed ones counted",
     "n_correct": "how many of them were right",
     "pass_rate": "n_correct / n_attempts",
+    "frames": "where the images come from: frame index, time in seconds, size in pixels, hash of the decoded picture",
+    "action": "the turn's text, as a trainer would learn it",
+    "turn": "number of the turn, from 0",
+    "p_before": "the verifier's probability of the reference given the overview and the zooms before this turn",
+    "p_after": "the same with this turn's zooms",
+    "evidence_gain": "p_after - p_before: a process reward of the step",
+    "n_tokens": "tokens of the row's messages, as counted below",
     "provenance": "the trajectory, its teacher, its verifier's findings, what was revealed, the run and the condition",
 }
 """What each column of a sample holds."""
@@ -36,6 +47,7 @@ _TEMPLATE = """\
 # {{ name }}
 
 Rows for {{ training }}, cut by Zoomtrail from {{ funnel.planned }} attempts: {{ rows }}.
+Format `{{ format.name }}`: {{ format.about }}.
 Condition `{{ condition.name | cell }}`: {{ condition.description }}
 {% if condition.source %}
 Recipe: {{ condition.source }}
@@ -66,6 +78,24 @@ Each attempt that was not kept counts once, for the first reason that holds.
 | kept | | {{ funnel.kept }} |
 
 {{ note }}
+{% if dropped %}
+
+| kept, and not written because | rows |
+|---|---:|
+{% for reason, count in dropped %}
+| `{{ reason | cell }}` | {{ count }} |
+{% endfor %}
+{% endif %}
+
+## Splits
+
+| split | rows |
+|---|---:|
+{% for split, count in splits %}
+| {{ split }} | {{ count }} |
+{% endfor %}
+
+{{ split_note }}
 
 ## Columns
 
@@ -75,18 +105,37 @@ Each attempt that was not kept counts once, for the first reason that holds.
 | `{{ column }}` | {{ meaning | safe }} |
 {% endfor %}
 
-`train` marks the messages to learn; an assistant message that broke the protocol stays visible and is not learned.
-To show a model the right pictures, decode the frame of each `index` from the video, check its `hash`, and scale it to
-`width` x `height`.
+{% for paragraph in paragraphs %}
+{{ paragraph | safe }}
 
+{% endfor %}
 The videos are not part of this dataset. Whether they, and text drawn from them, may be used and passed on is for you to
 check with their owners.
 """
 
-_TRAINING = {"sft": "supervised fine-tuning", "rl": "reinforcement learning"}
-_NOTES = {
-    "sft": "Each kept attempt is one row.",
+_TRAINING: dict[Kind, str] = {
+    "sft": "supervised fine-tuning",
+    "rl": "reinforcement learning",
+    "rl-steps": "reinforcement learning on single steps",
+}
+_NOTES: dict[Kind, str] = {
+    "sft": "Each kept attempt is one row, or one for each turn that is learned where the format says so.",
     "rl": "Each question with a kept attempt is one row.",
+    "rl-steps": "Each turn of a kept attempt that zoomed is one row, where a verifier gave it a gain.",
+}
+_MEDIA: dict[Media, str] = {
+    "reference": "To show a model the right pictures, decode the frame of each `index` from the video, check its "
+    "`hash`, scale it to `width` x `height`, and where it was `stamped` draw its whole second as "
+    "`pipeline/media/stamp.py` does.",
+    "embedded": "The pictures are inside the rows, decoded from the videos again and proven by their hashes.",
+    "files": "The pictures lie in `media/`, named by their content, decoded from the videos again and proven by their "
+    "hashes.",
+}
+_LEARNED = "`train` marks the messages to learn; an assistant message that broke the protocol stays visible and is not "
+_TOKENS = "`n_tokens` counts the chat template of `{}` over the row's messages, {}."
+_COUNTED = {
+    True: "and for each picture what the processor makes of one of its size",
+    False: "each `<image>` as text, since there is no processor that counts pictures",
 }
 
 
@@ -99,22 +148,35 @@ _LINEAGE = {
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What was written: rows and bytes by split, files of records; dropped: rows by reason."""
+
+    rows: dict[str, int]
+    n_bytes: dict[str, int]
+    files: int
+    dropped: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
 class Card:
     """What a card tells.
 
-    rows, n_bytes: of all train files; identity: what decides a cut's bytes; makers: protocol, teacher, verifier;
-    columns: of a row.
+    identity: what decides a cut's bytes; makers: protocol, teacher, verifier; schema, suffix: of the files; counted:
+    whether tokens of pictures were counted, None where no tokens were.
     """
 
     name: str
-    kind: str
+    kind: Kind
+    format: Format
+    media: Media
     condition: Condition
     funnel: Funnel
-    rows: int
-    n_bytes: int
+    tally: Tally
     identity: dict[str, str]
     makers: dict[str, str]
-    columns: tuple[str, ...]
+    schema: pa.Schema
+    suffix: FileKind
+    counted: bool | None
 
 
 def render(card: Card) -> str:
@@ -124,16 +186,44 @@ def render(card: Card) -> str:
     values: dict[str, Any] = {
         "front": Markup(_front_matter(card)),
         "name": card.name,
-        "rows": card.rows,
+        "format": card.format,
+        "rows": sum(card.tally.rows.values()),
         "training": _TRAINING[card.kind],
         "condition": card.condition,
         "lineage": [*card.makers.items(), *((meaning, card.identity[key]) for key, meaning in _LINEAGE.items())],
         "clauses": "\n".join(f"{clause.sql}    -- else: {clause.reason}" for clause in card.condition.clauses),
         "funnel": card.funnel,
         "note": _NOTES[card.kind],
-        "columns": [(column, MEANINGS[column]) for column in card.columns],
+        "dropped": card.tally.dropped,
+        "splits": card.tally.rows.items(),
+        "split_note": _split_note(card),
+        "columns": [(field.name, _meaning(card, field)) for field in card.schema],
+        "paragraphs": _paragraphs(card),
     }
     return environment.from_string(_TEMPLATE).render(values)
+
+
+def _meaning(card: Card, field: pa.Field) -> str:
+    """What a column holds: in words for our own records, as its type for a trainer's."""
+    ours = card.format.name == "native" or field.name == "n_tokens"
+    return MEANINGS[field.name] if ours else f"`{_cell(str(field.type))}`"
+
+
+def _split_note(card: Card) -> str:
+    if len(card.tally.rows) == 1:
+        return "All rows are for training: no test share was asked for."
+    share, seed = card.identity["test_share"], card.identity["seed"]
+    return f"No video is in both: a hash of its id and the seed {seed} draws a share of {share} of the videos for test."
+
+
+def _paragraphs(card: Card) -> list[str]:
+    """What a reader must know to use the rows: texts of ours, but for the tokenizer's name. How a trainer finds the
+    pictures of rows that hold none stands in its format's own words."""
+    said = [f"{_LEARNED}learned."] if card.format.name == "native" else []
+    if card.counted is not None:
+        said.append(_TOKENS.format(escape(_cell(card.identity["tokenizer"])), _COUNTED[card.counted]))
+    by_hand = card.media == "reference" and card.format.name != "native"
+    return said if by_hand else [*said, _MEDIA[card.media]]
 
 
 def identity_in(readme: bytes) -> dict[str, str] | None:
@@ -146,13 +236,29 @@ def identity_in(readme: bytes) -> dict[str, str] | None:
     return identity if isinstance(identity, dict) else None
 
 
+def tally_in(readme: bytes) -> Tally:
+    """What a card's cut wrote. Raises Fatal where the card was changed by hand."""
+    try:
+        made = yaml.safe_load(readme.decode().split("---\n", 2)[1])["zoomtrail_made"]
+        dropped = tuple((str(reason), int(count)) for reason, count in made["dropped"].items())
+        return Tally(made["rows"], made["n_bytes"], made["files"], dropped)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, yaml.YAMLError) as error:
+        raise Fatal("the cut's README.md was changed: delete its folder and cut again") from error
+
+
 def _front_matter(card: Card) -> str:
+    tally = card.tally
+    # An empty JSON file has no columns: `datasets` cannot read it.
+    told = [split for split, rows in tally.rows.items() if rows or card.suffix == "parquet"]
+    files = [{"split": split, "path": pattern(split, card.suffix)} for split in told]
+    splits = [{"name": s, "num_bytes": tally.n_bytes[s], "num_examples": n} for s, n in tally.rows.items()]
     document = {
         "pretty_name": card.name,
         "tags": ["zoomtrail", "video", "chain-of-thought"],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train-*.parquet"}]}],
-        "dataset_info": {"splits": [{"name": "train", "num_bytes": card.n_bytes, "num_examples": card.rows}]},
+        "configs": [{"config_name": "default", "data_files": files}],
+        "dataset_info": {"splits": splits},
         "zoomtrail": card.identity,
+        "zoomtrail_made": {**asdict(tally), "dropped": dict(tally.dropped)},
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
 

@@ -1,30 +1,35 @@
-"""Cutting a run: what a condition keeps becomes Parquet files for a trainer, without any model call."""
+"""Cutting a run: what a condition keeps becomes the files of a trainer, without any model call."""
 
-import io
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.shards.card import Card, identity_in, render
+from pipeline.shards.card import Card, Tally, identity_in, render, tally_in
 from pipeline.shards.condition import Clause, Condition
+from pipeline.shards.export import MEDIA_FOLDER, Exporter, Made, Split
+from pipeline.shards.files import write_split
+from pipeline.shards.formats.layout import Format, Kind, Layout, Media
+from pipeline.shards.formats.native import NATIVE
 from pipeline.shards.funnel import Funnel, funnel, loss_sql
-from pipeline.shards.samples import Facts, n_sft_samples, rl_sample, sft_samples
+from pipeline.shards.samples import Facts
 from pipeline.shards.spill import Spill
 from pipeline.shards.table import Rows
-from schemas.arrow import arrow_schema, from_table, to_table
+from pipeline.shards.tokens import TokenCounter
+from pipeline.storage import Storage
+from schemas.arrow import from_table
 from schemas.errors import Fatal, UserError
-from schemas.record import SCHEMA_VERSION, Record, canonical_json, content_id
-from schemas.samples import RlSample, SftSample
+from schemas.record import SCHEMA_VERSION, content_id
 from schemas.trajectory import Trajectory
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_ROWS_PER_GROUP = 1000
-_RECORDS: dict[str, type[Record]] = {"sft": SftSample, "rl": RlSample}
+_SUFFIXES = (".parquet", ".json", ".jsonl")
+
+_BUCKET, _PICTURED_BUCKET = 10_000, 64
+"""Samples that are put in order in memory at a time; fewer where each holds a hundred pictures."""
 
 _LEARNABLE = Clause("nothing to learn", "n_trainable >= 1")
 """An attempt without one valid turn has nothing to train on, whatever the condition says."""
@@ -32,8 +37,7 @@ _LEARNABLE = Clause("nothing to learn", "n_trainable >= 1")
 _KEPT = """
 CREATE OR REPLACE TABLE kept AS
 SELECT k.shard, k.trajectory_id, k.protocol, k.teacher, k.verifier, k.evidence_gain, k.p_gold_evidence, k.grounding_iou,
-    o.n_attempts, o.n_correct, {samples} AS n_samples,
-    coalesce(sum({samples}) OVER (ORDER BY k.trajectory_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS rank
+    k.p_gold_steps, o.n_attempts, o.n_correct, row_number() OVER (ORDER BY k.trajectory_id) - 1 AS rank
 FROM (SELECT * FROM rows WHERE {loss} IS NULL {first}) k JOIN (
     SELECT question_id, count(*) FILTER (answer_correct) AS n_correct,
         count(*) FILTER (answer_correct IS NOT NULL OR status NOT IN ('answered', 'not_run')) AS n_attempts
@@ -47,19 +51,36 @@ _MAKERS = ("protocol", "teacher", "verifier")
 
 @dataclass(frozen=True)
 class Order:
-    """What to cut. name: folder under `cuts/`; kind: rows for supervised or for RL training; rows_per_file: at most."""
+    """What to cut.
+
+    name: folder under `cuts/`; kind: what is trained; rows_per_file: at most, in Parquet. format: whose records; media:
+    how they hold pictures, None for the format's way. test_share: of the videos, in 0..1, drawn by their ids and the
+    seed. tokenizer: whose tokens are counted, "" for none; max_tokens: rows with more are dropped.
+    """
 
     name: str
-    kind: Literal["sft", "rl"]
+    kind: Kind
     condition: Condition
     rows_per_file: int
+    format: Format = NATIVE
+    media: Media | None = None
+    test_share: float = 0.0
+    seed: int = 0
+    tokenizer: str = ""
+    max_tokens: int | None = None
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        return ("train", "test") if self.test_share > 0 else ("train",)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What was cut. folder: its URL; rows, files: how many there are.
+    """What was cut. folder: its URL; rows, files: how many there are; split_rows: the rows of each split.
 
-    made: False where the same cut was there already. funnel: of the attempts; an RL cut has a row per question.
+    made: False where the same cut was there already. funnel: of the attempts; an RL cut has a row per question, other
+    kinds have one or more for each attempt that is kept.
+    dropped: rows that were kept and could not be written, by reason, most frequent first.
     """
 
     folder: str
@@ -67,46 +88,64 @@ class Cut:
     files: int
     made: bool
     funnel: Funnel
+    split_rows: dict[str, int]
+    dropped: tuple[tuple[str, int], ...]
 
 
 def cut(rows: Rows, order: Order, show: Callable[[int, int], None] = lambda done, total: None) -> Cut:
-    """Writes RUN/cuts/NAME: train files first, README.md last, which completes it. The same order gives the same bytes.
+    """Writes RUN/cuts/NAME: records first, README.md last, which completes it. The same order gives the same bytes.
 
-    show: called with shards done and in all. Raises UserError for a bad name or condition, or where the name is taken
-    by another cut; Fatal where a row cannot be rendered faithfully or the disk is full.
+    show: called with shards done and in all. Raises UserError for a bad name or condition, for what the format cannot
+    hold, or where the name is taken by another cut; Fatal where a row cannot be rendered faithfully, or on a full disk.
     """
     if not _NAME.fullmatch(order.name):
         raise UserError(f"cut name {order.name!r}: use letters, digits, dots, dashes and underscores only")
+    media, layout = order.format.layout(order.kind, order.media)
     condition = order.condition.plus(_LEARNABLE)
     found = funnel(rows, condition)
     first = _FIRST_OF_QUESTION if order.kind == "rl" else ""
-    samples = "1" if order.kind == "rl" else n_sft_samples()
-    rows.query(_KEPT.format(loss=loss_sql(rows, condition), first=first, samples=samples))
-    (kept,) = rows.query("SELECT coalesce(sum(n_samples), 0)::BIGINT AS n FROM kept")
-    identity = _identity(rows, order, condition)
-    storage, folder = rows.store.storage, f"cuts/{order.name}"
-    n_files = max(1, -(-kept["n"] // order.rows_per_file))
-    result = Cut(f"{rows.store.url.rstrip('/')}/{folder}", kept["n"], n_files, True, found)
-    if (readme := storage.read_or_none(f"{folder}/README.md")) is not None:
+    rows.query(_KEPT.format(loss=loss_sql(rows, condition), first=first))
+    _require_fitting(rows, order)
+    identity = _identity(rows, order, condition, media)
+    folder = f"cuts/{order.name}"
+    url = f"{rows.store.url.rstrip('/')}/{folder}"
+    if (readme := rows.store.storage.read_or_none(f"{folder}/README.md")) is not None:
         _require_same(order.name, readme, identity)
-        return replace(result, made=False)
-    names = [f"train-{number:05d}-of-{n_files:05d}.parquet" for number in range(n_files)]
-    for stale in set(storage.names(folder, ".parquet")) - set(names):
-        storage.fs.rm_file(storage.path(f"{folder}/{stale}"))
-    n_bytes = _write(rows, order, identity, [f"{folder}/{name}" for name in names], kept["n"], show)
+        return _result(url, False, found, tally_in(readme))
+    _clear(rows.store.storage, folder)
+    exporter = _exporter(rows, order, identity, media, layout, folder)
+    tally = _write(rows, order, identity, exporter, folder, show)
     card = Card(
         name=order.name,
         kind=order.kind,
+        format=order.format,
+        media=media,
         condition=condition,
         funnel=found,
-        rows=kept["n"],
-        n_bytes=n_bytes,
+        tally=tally,
         identity=identity,
         makers=_makers(rows),
-        columns=tuple(arrow_schema(_RECORDS[order.kind]).names),
+        schema=exporter.schema,
+        suffix=layout.suffix,
+        counted=None if exporter.counter is None else exporter.counter.sees,
     )
-    storage.write(f"{folder}/README.md", render(card).encode())
-    return result
+    rows.store.storage.write(f"{folder}/README.md", render(card).encode())
+    return _result(url, True, found, tally)
+
+
+def _result(url: str, made: bool, found: Funnel, tally: Tally) -> Cut:
+    return Cut(url, sum(tally.rows.values()), tally.files, made, found, tally.rows, tally.dropped)
+
+
+def _require_fitting(rows: Rows, order: Order) -> None:
+    of = order.format
+    if not 0 <= order.test_share < 1:
+        raise UserError(f"--test-share {order.test_share}: from 0 up to, not including, 1")
+    if order.max_tokens is not None and not order.tokenizer:
+        raise UserError("--max-tokens needs --tokenizer: tokens of which model?")
+    kept = [row["protocol"] for row in rows.query("SELECT DISTINCT protocol FROM kept ORDER BY 1")]
+    if of.protocol and (foreign := [name for name in kept if name != of.protocol]):
+        raise UserError(f"format {of.name} holds runs of {of.protocol} only, this one is of {', '.join(foreign)}")
 
 
 def _makers(rows: Rows) -> dict[str, str]:
@@ -115,14 +154,20 @@ def _makers(rows: Rows) -> dict[str, str]:
     return rows.query(f"SELECT {', '.join(lists)} FROM kept")[0]
 
 
-def _identity(rows: Rows, order: Order, condition: Condition) -> dict[str, str]:
+def _identity(rows: Rows, order: Order, condition: Condition, media: Media) -> dict[str, str]:
     """All that decides the bytes of a cut: two cuts with equal identities are equal."""
     inputs = [[file.stage, file.shard, file.rows, file.size] for file in rows.files if file.stage != "caption"]
     return {
         "kind": order.kind,
+        "format": order.format.name,
+        "media": media,
         "preset": order.condition.name,
         "condition": condition.sql,
         "rows_per_file": str(order.rows_per_file),
+        "test_share": str(order.test_share),
+        "seed": str(order.seed),
+        "tokenizer": order.tokenizer,
+        "max_tokens": str(order.max_tokens),
         "schema_version": str(SCHEMA_VERSION),
         "run_fingerprint": rows.fingerprints["replay"],
         "shards": str(sum(file.stage == "teach" for file in rows.files)),
@@ -141,55 +186,85 @@ def _require_same(name: str, readme: bytes, identity: dict[str, str]) -> None:
         raise UserError(f"the cut {name} exists and {why}: choose another name, or delete cuts/{name}")
 
 
+def _clear(storage: Storage, folder: str) -> None:
+    """Removes what a cut that did not come to its end left behind."""
+    for suffix in _SUFFIXES:
+        for name in storage.names(folder, suffix):
+            storage.fs.rm_file(storage.path(f"{folder}/{name}"))
+    if storage.fs.exists(media := storage.path(f"{folder}/{MEDIA_FOLDER}")):
+        storage.fs.rm(media, recursive=True)
+
+
+def _exporter(
+    rows: Rows, order: Order, identity: dict[str, str], media: Media, layout: Layout, folder: str
+) -> Exporter:
+    kept: set[str] = set()
+
+    def keep(name: str, data: bytes) -> None:
+        if name not in kept:
+            kept.add(name)
+            rows.store.storage.write(f"{folder}/{name}", data)
+
+    return Exporter(
+        kind=order.kind,
+        media=media,
+        layout=layout,
+        origin={"run_fingerprint": identity["run_fingerprint"], "kept_by": identity["condition"]},
+        test_share=order.test_share,
+        seed=order.seed,
+        counter=TokenCounter(order.tokenizer) if order.tokenizer else None,
+        max_tokens=order.max_tokens,
+        keep=keep,
+    )
+
+
 def _write(
-    rows: Rows, order: Order, identity: dict[str, str], paths: list[str], total: int, show: Callable[[int, int], None]
-) -> int:
-    """Writes the files; gives the bytes of all. Raises Fatal where a kept row is not found again."""
-    shards = rows.query("SELECT shard, sum(n_samples)::BIGINT AS n FROM kept GROUP BY 1 ORDER BY 1")
-    n_bytes = 0
-    with Spill(arrow_schema(_RECORDS[order.kind]), order.rows_per_file) as spill:
-        for done, shard in enumerate(shards):
-            show(done, len(shards))
-            table, ranks = _shard(rows, order, identity, shard["shard"])
-            if len(ranks) != shard["n"]:
-                raise Fatal(f"shard {shard['shard']}: {shard['n']} rows are kept, {len(ranks)} were found again")
-            spill.add(table, ranks)
-        show(len(shards), len(shards))
-        for number, path in enumerate(paths):
-            part = spill.file(number)
-            if part.num_rows != min(order.rows_per_file, total - number * order.rows_per_file):
-                raise Fatal(f"{path}: {part.num_rows} rows, which is not its share of {total}")
-            data = _parquet(part, identity)
-            rows.store.storage.write(path, data)
-            n_bytes += len(data)
-    return n_bytes
+    rows: Rows,
+    order: Order,
+    identity: dict[str, str],
+    exporter: Exporter,
+    folder: str,
+    show: Callable[[int, int], None],
+) -> Tally:
+    """Writes the records and what stands beside them. Raises Fatal where a kept row is not found again."""
+    storage, layout = rows.store.storage, exporter.layout
+    with ExitStack() as stack:
+        bucket = _PICTURED_BUCKET if exporter.media == "embedded" else _BUCKET
+        spills = {split: stack.enter_context(Spill(exporter.schema, bucket)) for split in order.splits}
+        _collect(rows, exporter, spills, show)
+        done = {
+            split: write_split(storage, folder, split, spill, layout, order.rows_per_file, identity)
+            for split, spill in spills.items()
+        }
+        counts: dict[str, int] = {split: spill.rows for split, spill in spills.items()}
+    if order.format.beside is not None and layout.suffix != "parquet":
+        for name, data in order.format.beside(order.name, layout.suffix, order.splits).items():
+            storage.write(f"{folder}/{name}", data)
+    return Tally(
+        rows=counts,
+        n_bytes={split: n_bytes for split, (_, n_bytes) in done.items()},
+        files=sum(files for files, _ in done.values()),
+        dropped=tuple(sorted(exporter.dropped.items(), key=lambda item: (-item[1], item[0]))),
+    )
 
 
-def _shard(rows: Rows, order: Order, identity: dict[str, str], shard: int) -> tuple[pa.Table, list[int]]:
-    """The samples of a shard with their places."""
-    known = rows.query(f"SELECT * FROM kept WHERE shard = {int(shard)}")
-    facts: dict[str, Facts] = {row["trajectory_id"]: row for row in known}
-    table = rows.store.table("teach", shard)
-    wanted = table.filter(pc.is_in(table["trajectory_id"], pa.array(list(facts), pa.string())))
-    origin = {"run_fingerprint": identity["run_fingerprint"], "kept_by": identity["condition"]}
-    samples: list[Record] = []
-    ranks: list[int] = []
-    for trajectory in from_table(Trajectory, wanted):
-        known_of = facts[trajectory.trajectory_id]
-        if order.kind == "rl":
-            made: Sequence[Record] = [rl_sample(trajectory, known_of, origin)]
-        else:
-            made = sft_samples(trajectory, known_of, origin)
-        samples += made
-        ranks += range(int(known_of["rank"]), int(known_of["rank"]) + len(made))
-    return to_table(_RECORDS[order.kind], samples), ranks
+def _collect(rows: Rows, exporter: Exporter, spills: Mapping[Split, Spill], show: Callable[[int, int], None]) -> None:
+    shards = rows.query("SELECT shard, count(*) AS n FROM kept GROUP BY 1 ORDER BY 1")
+    for done, shard in enumerate(shards):
+        show(done, len(shards))
+        known = rows.query(f"SELECT * FROM kept WHERE shard = {int(shard['shard'])}")
+        facts: dict[str, Facts] = {row["trajectory_id"]: row for row in known}
+        table = rows.store.table("teach", shard["shard"])
+        wanted = table.filter(pc.is_in(table["trajectory_id"], pa.array(list(facts), pa.string())))
+        if wanted.num_rows != shard["n"]:
+            raise Fatal(f"shard {shard['shard']}: {shard['n']} rows are kept, {wanted.num_rows} were found again")
+        for made in exporter.records(from_table(Trajectory, wanted), facts):
+            for split, spill in spills.items():
+                _spill(spill, [record for record in made if record.split == split], exporter.schema)
+    show(len(shards), len(shards))
 
 
-def _parquet(table: pa.Table, identity: dict[str, str]) -> bytes:
-    """A table as a file. An empty one has no row group at all: `datasets` cannot read a row group of no rows."""
-    buffer = io.BytesIO()
-    marked = table.replace_schema_metadata({b"zoomtrail": canonical_json(identity).encode()})
-    with pq.ParquetWriter(buffer, marked.schema, compression="zstd") as writer:
-        if marked.num_rows:
-            writer.write_table(marked, row_group_size=_ROWS_PER_GROUP)
-    return buffer.getvalue()
+def _spill(spill: Spill, records: Sequence[Made], schema: pa.Schema) -> None:
+    if records:
+        table = pa.Table.from_pylist([record.columns for record in records], schema=schema)
+        spill.add(table, [(record.rank, record.number) for record in records])

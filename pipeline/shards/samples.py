@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from prompts.protocol import ZoomProtocol
-from prompts.protocols import PROTOCOLS, protocol
-from prompts.rendering import states
+from prompts.protocols import protocol
+from prompts.rendering import said, states
 from schemas.chat import Message
 from schemas.errors import Fatal, UserError
-from schemas.samples import MediaReference, Provenance, RlSample, SampleMessage, SftSample, VideoReference
-from schemas.trajectory import Trajectory
+from schemas.samples import MediaReference, Provenance, RlSample, SampleMessage, SftSample, StepSample, VideoReference
+from schemas.trajectory import Trajectory, carried_out
 from schemas.video import Frame, Video
 
 Facts = dict[str, Any]
@@ -19,7 +19,7 @@ Facts = dict[str, Any]
 def sft_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> list[SftSample]:
     """What a kept trajectory teaches: its whole conversation; of a stateless protocol each valid turn by itself.
 
-    There are as many as `n_sft_samples` says. origin: `run_fingerprint` and `kept_by`.
+    origin: `run_fingerprint` and `kept_by`.
 
     Raises Fatal where the `<image>` marks are not the frames: such a row would train on the wrong pictures.
     Raises UserError where the turns belong to another version of the protocol.
@@ -37,12 +37,6 @@ def sft_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) ->
         for number, messages in conversations
         if (not zoom.stateless or trajectory.turns[number].trainable) and _sound(trajectory, messages)
     ]
-
-
-def n_sft_samples() -> str:
-    """SQL over the columns of a row: how many samples `sft_samples` makes of it."""
-    stateless = ", ".join(f"'{p.name}'" for p in PROTOCOLS if p.stateless)
-    return f"CASE WHEN protocol IN ({stateless}) THEN n_trainable ELSE 1 END"
 
 
 def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> RlSample:
@@ -68,6 +62,47 @@ def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> R
         pass_rate=facts["n_correct"] / facts["n_attempts"] if facts["n_attempts"] else None,
         provenance=_provenance(trajectory, facts, origin),
     )
+
+
+def step_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> list[StepSample]:
+    """The turns of a kept trajectory that zoomed, each with its gain. facts: also `p_gold_steps`.
+
+    None where there is no verifier's probability for each zoom (an open question, a cut without a verifier). The gain
+    of a turn with several zooms is that of all of them. Raises as `sft_samples` does.
+    """
+    p = facts["p_gold_steps"] or ()
+    zooms = [len(carried_out(turn.actions, turn.observations)) for turn in trajectory.turns]
+    if not sum(zooms) or len(p) != sum(zooms) + 1:
+        return []
+    zoom, dialogue = _protocol(trajectory), trajectory.dialogue()
+    question, samples, done = trajectory.question, [], 0
+    for number, (turn, count) in enumerate(zip(trajectory.turns, zooms, strict=True)):
+        if not count:
+            continue
+        before = zoom.messages(dialogue.model_copy(update={"turns": dialogue.turns[:number]}))
+        action = said(zoom, turn)
+        _sound(trajectory, (*before, action))
+        samples.append(
+            StepSample(
+                prompt=_sample_messages(before),
+                images=_images(before),
+                action=action.text,
+                turn=number,
+                p_before=p[done],
+                p_after=p[done + count],
+                evidence_gain=p[done + count] - p[done],
+                video=_video(trajectory),
+                kind=question.kind,
+                ground_truth=question.answer_letter or question.answer_text,
+                answer_text=question.answer_text,
+                choices=question.choices,
+                clue_intervals=question.clue_intervals,
+                caption_width=trajectory.overview.width if trajectory.overview else None,
+                provenance=_provenance(trajectory, facts, origin, number),
+            )
+        )
+        done += count
+    return samples
 
 
 def _protocol(trajectory: Trajectory) -> ZoomProtocol:

@@ -7,7 +7,7 @@ from prompts.captioning import parse_qa
 from prompts.protocol import Setting, ZoomProtocol
 from schemas.captions import CaptionTree
 from schemas.timeline import Interval, length_s, overlap_s
-from schemas.trajectory import Action, Observation, Trajectory
+from schemas.trajectory import Action, Observation, Trajectory, carried_out
 from schemas.video import Frame
 
 FrameLists = Mapping[str, Sequence[Frame]]
@@ -17,12 +17,6 @@ FrameLists = Mapping[str, Sequence[Frame]]
 def zooms(trajectory: Trajectory) -> list[Action]:
     """The looks that were carried out on the video, in order: all actions but answers, times and refused ones."""
     return [action for turn in trajectory.turns for action in carried_out(turn.actions, turn.observations)]
-
-
-def carried_out(actions: Sequence[Action], observations: Sequence[Observation]) -> list[Action]:
-    """Of the actions of one turn the looks that were carried out on the video."""
-    refused = {o.call_id for o in observations if o.kind == "error"}
-    return [a for a in actions if a.looks and a.call_id not in refused]
 
 
 def setting_after(setting: Setting, turns: Iterable[tuple[Sequence[Action], Sequence[Observation]]]) -> Setting:

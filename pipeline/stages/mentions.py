@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from schemas.timeline import Interval, length_s, overlap_s
-from schemas.trajectory import Action, Trajectory, Turn
+from schemas.trajectory import Action, Trajectory, Turn, carried_out
 
 _CLOCK = r"\d{1,3}:\d{2}(?::\d{2})?(?:\.\d+)?"
 _NUMBER = r"\d{1,7}(?:\.\d+)?"
@@ -62,7 +62,9 @@ def zooms_mentioned(trajectory: Trajectory, by_frames: bool = False) -> float | 
     a span or a segment, naming is not its teacher's habit: then None, unless the thought before a zoom is empty.
     by_frames: see `consistent`; spans of bare numbers are of frames then.
     """
-    thoughts = [(turn.think, action) for turn in trajectory.turns for action in _carried_out(turn)]
+    thoughts = [
+        (turn.think, action) for turn in trajectory.turns for action in carried_out(turn.actions, turn.observations)
+    ]
     if not thoughts:
         return None
     if any(_names_place(turn.think, by_frames) for turn in trajectory.turns):
@@ -76,11 +78,6 @@ def zooms_mentioned(trajectory: Trajectory, by_frames: bool = False) -> float | 
 
 def _calls(turn: Turn) -> list[Action]:
     return [action for action in turn.actions if action.looks]
-
-
-def _carried_out(turn: Turn) -> list[Action]:
-    refused = {o.call_id for o in turn.observations if o.kind == "error"}
-    return [action for action in _calls(turn) if action.call_id not in refused]
 
 
 def _agrees(think: str, action: Action, before: Sequence[Action], by_frames: bool) -> bool | None:

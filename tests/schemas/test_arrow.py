@@ -8,12 +8,12 @@ from pipeline.plan import Planned
 from schemas.arrow import arrow_schema, from_table, to_table
 from schemas.captions import CaptionTree
 from schemas.record import SCHEMA_VERSION, Record
-from schemas.samples import RlSample, SftSample
+from schemas.samples import RlSample, SftSample, StepSample
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
 from tests.stages.test_checks import ANSWER, trajectory, turn, zoom
 
-RECORDS: tuple[type[Record], ...] = (Planned, CaptionTree, Trajectory, Verdict, SftSample, RlSample)
+RECORDS: tuple[type[Record], ...] = (Planned, CaptionTree, Trajectory, Verdict, SftSample, RlSample, StepSample)
 GOLDEN = Path(__file__).parent / f"arrow_v{SCHEMA_VERSION}"
 
 

@@ -1,0 +1,154 @@
+"""From kept trajectories to a trainer's records: samples, pictures, tokens, and a reason for every row lost."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pipeline.shards.formats.layout import Example, Kind, Layout, Media, Piece, Sample, placeholders
+from pipeline.shards.pictures import Encoded, VideoPictures
+from pipeline.shards.samples import Facts, rl_sample, sft_samples, step_samples
+from pipeline.shards.tokens import TokenCounter
+from schemas.errors import Fatal, Rejected
+from schemas.trajectory import Trajectory
+
+Split = Literal["train", "test"]
+
+TOKENS = pa.field("n_tokens", pa.int64())
+MEDIA_FOLDER = "media"
+TOO_LONG = "more than --max-tokens"
+
+_HASH_DIGITS = 13
+
+
+@dataclass(frozen=True)
+class Made:
+    """A record with its place: rank of its sample among all kept, number among the sample's records."""
+
+    split: Split
+    rank: int
+    number: int
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A piece with its number among its sample's records, and its tokens where they are counted."""
+
+    piece: Piece
+    number: int
+    tokens: int | None
+
+
+@dataclass
+class Exporter:
+    """Makes the records of an order. keep: stores a media file by its path below the cut; dropped: rows by reason."""
+
+    kind: Kind
+    media: Media
+    layout: Layout
+    origin: dict[str, str]
+    test_share: float
+    seed: int
+    counter: TokenCounter | None
+    max_tokens: int | None
+    keep: Callable[[str, bytes], None]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of all records, whatever they hold."""
+        return self.layout.schema if self.counter is None else self.layout.schema.append(TOKENS)
+
+    def records(self, trajectories: Sequence[Trajectory], facts: dict[str, Facts]) -> Iterable[list[Made]]:
+        """The records of one video after the other, so that the pictures of one at a time are held.
+
+        Raises Fatal where a row cannot be rendered faithfully, UserError for another version of a protocol.
+        """
+        videos: dict[str, list[Example]] = defaultdict(list)
+        for trajectory in trajectories:
+            found = facts[trajectory.trajectory_id]
+            for sample in self._samples(trajectory, found):
+                split = split_of(trajectory.video_id, self.seed, self.test_share)
+                videos[sample.video.uri].append(Example(sample, trajectory.question, found["rank"], split))
+        for examples in videos.values():
+            yield self._video(examples)
+
+    def _samples(self, trajectory: Trajectory, facts: Facts) -> Sequence[Sample]:
+        if self.kind == "rl-steps":
+            steps = step_samples(trajectory, facts, self.origin)
+            if not steps:
+                self.dropped["no gain per step"] += 1
+            return steps
+        if self.kind == "rl":
+            return [rl_sample(trajectory, facts, self.origin)]
+        return sft_samples(trajectory, facts, self.origin)
+
+    def _video(self, examples: Sequence[Example]) -> list[Made]:
+        parts = [part for example in examples for part in self._parts(example)]
+        shown = [image for part in parts for image in part.piece.images]
+        pictures = None
+        if self.media != "reference" and shown:
+            pictures = VideoPictures(examples[0].sample.video, shown, self.layout.picture)
+        made = [self._record(part, pictures) for part in parts]
+        return [record for record in made if record is not None]
+
+    def _parts(self, example: Example) -> list["_Part"]:
+        """The parts of an example that are neither rejected nor too long; what is dropped is counted."""
+        try:
+            pieces = self.layout.pieces(example)
+        except Rejected as error:
+            self.dropped[error.kind] += 1
+            return []
+        offset = example.sample.provenance.step or 0
+        parts = [_Part(piece, offset + n, self._count(piece)) for n, piece in enumerate(pieces)]
+        short = [p for p in parts if self.max_tokens is None or (p.tokens or 0) <= self.max_tokens]
+        if long := len(parts) - len(short):
+            self.dropped[TOO_LONG] += long
+        return short
+
+    def _count(self, piece: Piece) -> int | None:
+        return None if self.counter is None else self.counter.count(piece.messages, piece.images)
+
+    def _record(self, part: "_Part", pictures: VideoPictures | None) -> Made | None:
+        """A part as a record; None where it is dropped, which is counted."""
+        piece = part.piece
+        try:
+            encoded = [] if pictures is None else [pictures.get(image) for image in piece.images]
+            columns = self.layout.record(piece, [self._cell(picture) for picture in encoded])
+        except Rejected as error:
+            self.dropped[error.kind] += 1
+            return None
+        _require_parity(self.layout, piece, columns)
+        if self.media == "files":
+            for picture in encoded:
+                self.keep(f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}", picture.data)
+        example = piece.example
+        extra = {} if part.tokens is None else {TOKENS.name: part.tokens}
+        return Made(example.split, example.number, part.number, columns | extra)
+
+    def _cell(self, picture: Encoded) -> Any:
+        """What stands for a picture in a record."""
+        if self.media == "files":
+            return f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}"
+        return {"bytes": picture.data, "path": picture.name}
+
+
+def split_of(video_id: str, seed: int, test_share: float) -> Split:
+    """The half that a video belongs to, by a hash of its id and the seed: the same in every run and order of rows."""
+    digits = hashlib.sha256(f"{seed}:{video_id}".encode()).hexdigest()[:_HASH_DIGITS]
+    return "test" if int(digits, 16) < test_share * 16**_HASH_DIGITS else "train"
+
+
+def _require_parity(layout: Layout, piece: Piece, columns: dict[str, Any]) -> None:
+    """Raises Fatal where a record lacks a column, has a foreign one, or its `<image>` marks are not its pictures."""
+    name = piece.example.sample.provenance.trajectory_id
+    if set(columns) != set(layout.schema.names):
+        raise Fatal(f"{name}: the record's columns are not those of its schema")
+    marks = sum(placeholders(columns[column]) for column in layout.text)
+    pictures = len(columns[layout.media]) if layout.media else 0
+    if marks != pictures:
+        raise Fatal(f"{name}: {marks} image marks for {pictures} pictures, so images would be misplaced")

@@ -1,0 +1,106 @@
+"""TRL (github.com/huggingface/trl), read as of 1.16.0.
+
+`trl/data_utils.py`, `prepare_multimodal_messages`: where contents are texts, all images are put before the first user
+message and `<image>` is no placeholder, so contents here are lists of parts, `{"type": "text", "text": …}` or
+`{"type": "image", "text": null}`; a part must have no key `image`, which would pass for a picture that is there.
+Pictures in a tool message are not counted, so such a row is rejected.
+
+Learned tokens (`trl/trainer/sft_trainer.py`, `DataCollatorForVisionLanguageModeling`): of `messages` the whole
+sequence, observations included, unless `assistant_only_loss=True` (transformers 5.18 or later, a chat template with
+generation marks), and then every assistant message; of `prompt` and `completion` the completion only, by default. So
+`trl` is for `assistant_only_loss=True` and rejects a trajectory with a turn that must not be learned; `trl-steps` holds
+one prompt and completion for each learned turn, which says the mask exactly and costs a pass over the prompt each.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.shards.formats.layout import (
+    IMAGE,
+    INTERVALS,
+    PLACEHOLDER,
+    Columns,
+    Format,
+    Layout,
+    Piece,
+    all_learned,
+    columns,
+    prompt_sample,
+    turn_by_turn,
+    whole,
+)
+from schemas.errors import Rejected
+from schemas.samples import SampleMessage
+
+_PART = pa.struct([("type", pa.string()), ("text", pa.string())])
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.list_(_PART))]))
+_IMAGES = pa.list_(IMAGE)
+SFT = columns(("messages", _MESSAGES), ("images", _IMAGES))
+STEPS = columns(("prompt", _MESSAGES), ("completion", _MESSAGES), ("images", _IMAGES))
+RL = columns(
+    ("prompt", _MESSAGES),
+    ("images", _IMAGES),
+    ("ground_truth", pa.string()),
+    ("question_id", pa.string()),
+    ("choices", pa.list_(pa.string())),
+    ("clue_intervals", INTERVALS),
+)
+
+
+def parts(text: str) -> list[Columns]:
+    """A content as parts, a picture for each `<image>`."""
+    made: list[Columns] = []
+    for number, span in enumerate(text.split(PLACEHOLDER)):
+        if number:
+            made.append({"type": "image", "text": None})
+        if span:
+            made.append({"type": "text", "text": span})
+    return made
+
+
+def _messages(messages: Sequence[SampleMessage]) -> list[Columns]:
+    for message in messages:
+        if message.role == "tool" and PLACEHOLDER in message.content:
+            raise Rejected("picture in a tool message", "TRL does not fill pictures of tool messages")
+    return [{"role": m.role, "content": parts(m.content)} for m in messages]
+
+
+def _sft(piece: Piece, pictures: Sequence[Any]) -> Columns:
+    return {"messages": _messages(piece.messages), "images": list(pictures)}
+
+
+def _step(piece: Piece, pictures: Sequence[Any]) -> Columns:
+    *prompt, completion = piece.messages
+    return {"prompt": _messages(prompt), "completion": _messages([completion]), "images": list(pictures)}
+
+
+def _rl(piece: Piece, pictures: Sequence[Any]) -> Columns:
+    sample = prompt_sample(piece.example)
+    return {
+        "prompt": _messages(piece.messages),
+        "images": list(pictures),
+        "ground_truth": sample.ground_truth,
+        "question_id": sample.provenance.question_id,
+        "choices": list(sample.choices),
+        "clue_intervals": [list(interval) for interval in sample.clue_intervals],
+    }
+
+
+TRL = Format(
+    name="trl",
+    about="TRL: a conversation a row for `assistant_only_loss=True`; prompts for GRPO",
+    layouts={
+        ("sft", "embedded"): Layout(_sft, SFT, "parquet", ("messages",), "images", all_learned),
+        ("rl", "embedded"): Layout(_rl, RL, "parquet", ("prompt",), "images", whole),
+    },
+)
+
+TRL_STEPS = Format(
+    name="trl-steps",
+    about="TRL: a prompt and completion for each learned turn",
+    layouts={
+        ("sft", "embedded"): Layout(_step, STEPS, "parquet", ("prompt", "completion"), "images", turn_by_turn),
+    },
+)
