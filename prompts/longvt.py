@@ -23,7 +23,6 @@ from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import last_instant, spread
 from prompts.template import fill
 from schemas.chat import Message
-from schemas.record import canonical_json
 from schemas.timeline import Interval, length_s, merge, overlap_s
 from schemas.trajectory import Action, Dialogue, Observation, Trajectory, Turn
 from schemas.video import FramePlan, PixelBudget, Video
@@ -85,7 +84,7 @@ class LongVT(ZoomProtocol):
     stop = ("</answer>", "<tool_response>")
     default_max_turns = 6
     typical_turns = 3
-    tools = (canonical_json(_TOOL),)
+    tools = (json.dumps(_TOOL),)
 
     def overview_plan(self, video: Video) -> FramePlan:
         """A frame a second over the whole video, an even number of them, at most 512."""
@@ -98,7 +97,7 @@ class LongVT(ZoomProtocol):
     def messages(self, dialogue: Dialogue, hint: str = "") -> tuple[Message, ...]:
         asked = f"{question_text(dialogue.question)} {_SUFFIX}{alias(dialogue.video)}"
         opening = (
-            message("system", (fill("longvt_system", {"tools": [json.dumps(_TOOL)]}),)),
+            message("system", (fill("longvt_system", {"tools": self.tools}),)),
             message("user", (*dialogue.overview.frames, asked)),
         )
 

@@ -26,6 +26,7 @@ from prompts.rendering import Part, choice_lines, message, plain, said
 from prompts.sampling import last_instant, spread
 from prompts.template import fill
 from schemas.chat import Message
+from schemas.question import Question
 from schemas.timeline import Interval, length_s, overlap_s
 from schemas.trajectory import Action, Dialogue, Observation, Trajectory, Turn
 from schemas.video import FramePlan, PixelBudget, Video, uniform
@@ -53,8 +54,17 @@ END_SLACK_S = 1.0
 
 _BOX = "\\boxed{"
 _INTERVAL = re.compile(r"\[\s*(\d{1,7})\s*,\s*(\d{1,7})\s*\]")
+INSTRUCTION = (
+    "\nBased on the video and the user question, determine whether the visual content is sufficient to answer the "
+    "question. If you have enough information, reason using the visual content and provide your final answer within "
+    "\\boxed{}. Otherwise, you may zoom in a specific interval of the video related to the question for more details "
+    "based on your reasoning. Also provide the time span of the interval in seconds within "
+    "\\boxed{[start_time, end_time]}."
+)
+"""What stands after every question; upstream's loaders put it there themselves."""
+
 _INVALID = "\nYour last reply was not valid: "
-_LAST_STEP = "\nYou cannot zoom in again: provide your final answer within \\boxed{}."
+LAST_STEP = "\nYou cannot zoom in again: provide your final answer within \\boxed{}."
 
 
 class LoveR1(ZoomProtocol):
@@ -188,11 +198,15 @@ def _clips(turn: Turn) -> Iterable[tuple[Interval, Observation]]:
 
 def _task(dialogue: Dialogue, turns: tuple[Turn, ...]) -> str:
     """The question and what to do; what was wrong with the last step, and that this one is the last."""
-    question = dialogue.question
-    told = [fill("love_r1_task", {"question": plain(question.text), "choices": choice_lines(question)})]
+    told = [asked(dialogue.question), INSTRUCTION]
     told += [f"{_INVALID}{plain(o.text)}" for turn in turns[-1:] for o in turn.observations if o.kind == "error"]
-    told += [_LAST_STEP] * (len(turns) == dialogue.max_turns - 1)
+    told += [LAST_STEP] * (len(turns) == dialogue.max_turns - 1)
     return "".join(told)
+
+
+def asked(question: Question) -> str:
+    """The question, its choices, and the form of the answer."""
+    return fill("love_r1_task", {"question": plain(question.text), "choices": choice_lines(question)})
 
 
 def _zoom(content: str) -> Action | Fault:

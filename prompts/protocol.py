@@ -58,7 +58,7 @@ class ZoomProtocol(ABC):
     by_frames: whether its calls name frames by their index in the video.
     has_hints: whether `hint` knows a ladder. stop: texts at which a server may stop; each is kept in the output.
     default_max_turns: model turns allowed in all, as published; typical_turns: usually taken, for estimates.
-    tools: JSON schemas of its tools, as canonical JSON; the rendered system message holds them already.
+    tools: JSON schemas of its tools, to the letter as the rendered system message holds them already.
     stateless: whether `messages` renders each state anew, without the model's own earlier texts; each step is then a
     training row of its own (see `prompts.rendering.states`).
     """

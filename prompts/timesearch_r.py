@@ -21,7 +21,6 @@ from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import last_instant, spread
 from prompts.template import fill
 from schemas.chat import Message
-from schemas.record import canonical_json
 from schemas.timeline import Interval
 from schemas.trajectory import Action, Dialogue, Trajectory, Turn
 from schemas.video import Frame, FramePlan, PixelBudget, Video, uniform
@@ -104,7 +103,7 @@ class TimeSearchR(ZoomProtocol):
     stop = ("</tool_call>", "</answer>")
     default_max_turns = 8
     typical_turns = 3
-    tools = (canonical_json(json.loads(TOOL)),)
+    tools = (TOOL,)
 
     def overview_plan(self, video: Video) -> FramePlan:
         """2 frames a second from 0; 768 spread over the whole video where that gives more."""

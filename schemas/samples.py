@@ -67,11 +67,14 @@ class Provenance(Record):
 class SftSample(Record):
     """One kept trajectory. images: one reference for each `<image>`, in order of appearance.
 
+    tools: JSON schemas of the chat's tools; the system message holds them already, so that a chat template must not be
+    given them, too.
     answer: the final answer as the teacher wrote it, None where a cut keeps attempts that gave none.
     """
 
     messages: tuple[SampleMessage, ...]
     images: tuple[MediaReference, ...]
+    tools: tuple[str, ...]
     video: VideoReference
     answer: str | None
     provenance: Provenance
@@ -87,6 +90,7 @@ class RlSample(Record):
 
     prompt: tuple[SampleMessage, ...]
     images: tuple[MediaReference, ...]
+    tools: tuple[str, ...]
     video: VideoReference
     kind: Literal["multiple_choice", "open"]
     ground_truth: str
@@ -110,6 +114,7 @@ class StepSample(Record):
 
     prompt: tuple[SampleMessage, ...]
     images: tuple[MediaReference, ...]
+    tools: tuple[str, ...]
     action: str
     turn: int
     p_before: float

@@ -146,7 +146,7 @@ class Trajectory(Record):
     status: `answered`; `gave_up` (turns ran out); `malformed` (too many invalid turns); `failed` (see error).
     final_answer: verbatim; answer_shown, interval_shown: whether the reference was revealed to the teacher.
     hints: every hint shown, in order. video and overview are None where the video could not be used.
-    tools: JSON schemas of the tools that the chat was rendered with, as canonical JSON.
+    tools: JSON schemas of the tools that the chat was rendered with, to the letter as its system message holds them.
     """
 
     trajectory_id: str

@@ -18,6 +18,7 @@ MEANINGS = {
     "messages": "the conversation: role, content with `<image>` for each frame, train (whether its tokens carry loss)",
     "prompt": "the messages before the first turn, in the same form",
     "images": "one per `<image>`, in order: frame index, time in seconds, size in pixels, hash of the decoded picture",
+    "tools": "JSON schemas of the chat's tools, which its system message holds already",
     "video": "where the frames come from: path, SHA-256 of the file, duration in seconds, frames a second",
     "answer": "the final answer as the teacher wrote it",
     "kind": "`multiple_choice` or `open`",

@@ -30,6 +30,7 @@ def sft_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) ->
         SftSample(
             messages=_sample_messages(messages),
             images=_images(messages),
+            tools=trajectory.tools,
             video=_video(trajectory),
             answer=trajectory.final_answer,
             provenance=_provenance(trajectory, facts, origin, number if zoom.stateless else None),
@@ -50,6 +51,7 @@ def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> R
     return RlSample(
         prompt=_sample_messages(messages),
         images=_images(messages),
+        tools=trajectory.tools,
         video=_video(trajectory),
         kind=question.kind,
         ground_truth=question.answer_letter or question.answer_text,
@@ -86,6 +88,7 @@ def step_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -
             StepSample(
                 prompt=_sample_messages(before),
                 images=_images(before),
+                tools=trajectory.tools,
                 action=action.text,
                 turn=number,
                 p_before=p[done],

@@ -1,12 +1,9 @@
 """LongVT: exact texts, limits, frame plans, and several calls in a turn."""
 
-import json
-
 import pytest
 
 from prompts.longvt import LongVT, alias
 from prompts.protocol import Fault, Setting, Step
-from schemas.record import canonical_json
 from schemas.trajectory import Action, Observation, Overview, Turn
 from tests.prompts.examples import VIDEO, answer, dialogue, frame, seen, told, turn
 
@@ -92,7 +89,7 @@ def test_a_whole_dialogue_is_rendered_to_the_byte() -> None:
 
 
 def test_the_tool_that_the_record_names_is_the_one_that_the_model_is_shown() -> None:
-    assert PROTOCOL.tools == (canonical_json(json.loads(SCHEMA)),)
+    assert PROTOCOL.tools == (SCHEMA,)
     assert PROTOCOL.messages(dialogue([], OVERVIEW))[0].text == SYSTEM
 
 
