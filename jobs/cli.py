@@ -23,7 +23,7 @@ DEMO_PROTOCOLS = ["videozoomer", "longvideo_r1"]
 
 FORMATS = (
     *("native", "llamafactory", "llamafactory-alpaca", "ms-swift", "trl", "trl-steps", "verl"),
-    *("longvideo_r1", "videozoomer"),
+    *("longvideo_r1", "videozoomer", "framethinker", "longvt", "love_r1", "timesearch_r"),
 )
 """Names of `pipeline/shards/formats/known.py`, for a help text that imports nothing heavy."""
 

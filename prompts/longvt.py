@@ -95,7 +95,7 @@ class LongVT(ZoomProtocol):
         return self.overview_plan(video).limited(VERIFIER_FRAMES, None)
 
     def messages(self, dialogue: Dialogue, hint: str = "") -> tuple[Message, ...]:
-        asked = f"{question_text(dialogue.question)} {_SUFFIX}{alias(dialogue.video)}"
+        asked = f"{question_text(dialogue.question)} {_SUFFIX}{alias(dialogue.video.video_id)}"
         opening = (
             message("system", (fill("longvt_system", {"tools": self.tools}),)),
             message("user", (*dialogue.overview.frames, asked)),
@@ -138,7 +138,7 @@ class LongVT(ZoomProtocol):
             return Fault("outside_video", f"start_time must be non-negative, got {start}")
         if end <= start:
             return Fault("reversed_window", f"end_time ({end}) must be greater than start_time ({start})")
-        if path != alias(setting.video):
+        if path != alias(setting.video.video_id):
             return Fault("unknown_video", f"Video file not found: {path}")
         for name, time, outside in (("start_time", start, start >= duration), ("end_time", end, end > _told(duration))):
             if outside:
@@ -205,9 +205,9 @@ def _overlap(trajectory: Trajectory, by_recall: bool) -> float:
     return overlap_s([crop], clues) / whole
 
 
-def alias(video: Video) -> str:
+def alias(video_id: str) -> str:
     """The path of a video as the model sees and copies it: the last part of the source's own reference."""
-    return plain(video.video_id.replace("\\", "/").rstrip("/").rpartition("/")[2])
+    return plain(video_id.replace("\\", "/").rstrip("/").rpartition("/")[2])
 
 
 def _told(duration_s: float) -> float:
@@ -223,10 +223,14 @@ def _count(length: float, most: int) -> int:
     return max(2, int(min(length + 5e-4, most)) // 2 * 2)
 
 
+def n_frames(length_s: float, fps: float, most: int) -> int:
+    """How many frames a look of so many seconds shows, at a frame a second: no more than there are."""
+    return min(_count(length_s, most), max(1, int(length_s * fps + 0.5)))
+
+
 def _look(start_s: float, end_s: float, video: Video, most: int) -> FramePlan:
-    """No more frames than there are, and none after the last."""
-    length = end_s - start_s
-    count = min(_count(length, most), max(1, int(length * video.fps + 0.5)))
+    """None after the last frame."""
+    count = n_frames(end_s - start_s, video.fps, most)
     times = spread(start_s, end_s, count)
     return FramePlan(budget=BUDGET, times_s=tuple(min(time, last_instant(video.duration_s)) for time in times))
 

@@ -101,8 +101,8 @@ def test_frames_of_several_calls_stand_in_their_order() -> None:
 
 def test_no_machine_path_is_shown() -> None:
     video = VIDEO.model_copy(update={"video_id": "/data/videos/day 1/market.mp4", "uri": "/mnt/x/market.mp4"})
-    assert alias(video) == "market.mp4"
-    assert alias(video.model_copy(update={"video_id": "C:\\films\\<image>.mp4"})) == "< image>.mp4"
+    assert alias(video.video_id) == "market.mp4"
+    assert alias("C:\\films\\<image>.mp4") == "< image>.mp4"
     shown = "".join(m.text for m in PROTOCOL.messages(dialogue([], OVERVIEW).model_copy(update={"video": video})))
     assert shown.endswith(" The Video path for this video is: market.mp4") and "/mnt" not in shown
 

@@ -27,6 +27,11 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """How `datasets` stores an Image: the encoded bytes and a name whose suffix says what they are."""
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+PARTED = pa.list_(
+    pa.struct([("role", pa.string()), ("content", pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())])))])
+)
+"""Messages whose contents are lists of parts."""
+
 INTERVALS = pa.list_(pa.list_(pa.float64()))
 PLACEHOLDER = "<image>"
 
@@ -132,6 +137,11 @@ def placeholders(value: object) -> int:
 def plain_messages(messages: Sequence[SampleMessage]) -> list[Columns]:
     """Messages as role and content."""
     return [{"role": m.role, "content": m.content} for m in messages]
+
+
+def parted(role: str, text: str) -> Columns:
+    """A message of one text part."""
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def prompt_sample(example: Example) -> RlSample | StepSample:

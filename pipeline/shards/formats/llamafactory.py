@@ -3,7 +3,9 @@
 `converter.py`: ShareGPT wants user (or observation) and assistant messages in turn after an optional system message,
 and skips any other example; relative image paths are looked up in `media_dir`, which is `dataset_dir` by default, so
 `--dataset_dir` is the cut's folder. `parser.py` reads `dataset_info.json`, which is written here, from the same folder.
-`mm_plugin.py` stops where the number of `<image>` differs from the number of images.
+`tools` is a JSON list that a template with Qwen's tool format (`qwen2_vl`, `qwen3_vl`, …) writes after the system text,
+byte for byte as the teacher saw it; such tools are taken out of the system text, and all others stay there with `tools`
+empty. `mm_plugin.py` stops where the number of `<image>` differs from the number of images.
 
 Learned tokens (`processor/supervised.py`): every assistant message, or with `mask_history: true` the last one only;
 there is no mask of a single message. So `llamafactory` holds a trajectory in one record and rejects those with a turn
@@ -14,6 +16,7 @@ preserve them: choose one that does not, such as `qwen3_nothink`, as LongVideo-R
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,9 +33,11 @@ from pipeline.shards.formats.layout import (
     plain_messages,
     turn_by_turn,
 )
+from pipeline.shards.formats.tools import apart
 from schemas.errors import Rejected
 
 SHAREGPT = columns(("messages", pa.list_(MESSAGE)), ("images", pa.list_(pa.string())))
+TOOLED = SHAREGPT.append(pa.field("tools", pa.string()))
 ALPACA_TEXT = columns(
     ("instruction", pa.string()),
     ("input", pa.string()),
@@ -40,7 +45,7 @@ ALPACA_TEXT = columns(
     ("history", pa.list_(pa.list_(pa.string()))),
     ("system", pa.string()),
 )
-ALPACA = ALPACA_TEXT.append(pa.field("images", pa.list_(pa.string())))
+ALPACA = ALPACA_TEXT.append(pa.field("images", pa.list_(pa.string()))).append(pa.field("tools", pa.string()))
 TEXT = ("instruction", "output", "history", "system")
 
 _TAGS = {
@@ -75,6 +80,12 @@ def sharegpt(piece: Piece, pictures: Sequence[Any]) -> Columns:
     return {"messages": plain_messages(piece.messages), "images": list(pictures)}
 
 
+def tooled(piece: Piece, pictures: Sequence[Any]) -> Columns:
+    """`messages`, `images` and `tools`."""
+    messages, tools = apart(piece.messages, piece.example.sample.tools)
+    return {"messages": plain_messages(messages), "images": list(pictures), "tools": tools}
+
+
 def alpaca_text(piece: Piece, pictures: Sequence[Any]) -> Columns:
     """The last exchange as `instruction` and `output`, those before it as `history`."""
     texts = [m.content for m in piece.messages]
@@ -84,8 +95,10 @@ def alpaca_text(piece: Piece, pictures: Sequence[Any]) -> Columns:
 
 
 def alpaca(piece: Piece, pictures: Sequence[Any]) -> Columns:
-    """The same with `images`."""
-    return alpaca_text(piece, pictures) | {"images": list(pictures)}
+    """The same with `images` and `tools`."""
+    messages, tools = apart(piece.messages, piece.example.sample.tools)
+    text = alpaca_text(replace(piece, messages=tuple(messages)), pictures)
+    return text | {"images": list(pictures), "tools": tools}
 
 
 def alpaca_info(name: str, suffix: str, splits: Sequence[str]) -> dict[str, bytes]:
@@ -101,6 +114,12 @@ def dataset_info(name: str, suffix: str, splits: Sequence[str], entry: Columns) 
     return {"dataset_info.json": (json.dumps(entries, indent=2) + "\n").encode()}
 
 
+def tooled_info(name: str, suffix: str, splits: Sequence[str]) -> dict[str, bytes]:
+    """The same for messages with images and tools."""
+    read = {"messages": "messages", "images": "images", "tools": "tools"}
+    return dataset_info(name, suffix, splits, {"formatting": "sharegpt", "columns": read, "tags": _TAGS})
+
+
 def sharegpt_info(name: str, suffix: str, splits: Sequence[str]) -> dict[str, bytes]:
     """`dataset_info.json` for messages with images."""
     read = {"messages": "messages", "images": "images"}
@@ -108,9 +127,8 @@ def sharegpt_info(name: str, suffix: str, splits: Sequence[str]) -> dict[str, by
 
 
 def _alpaca_info(name: str, suffix: str, splits: Sequence[str]) -> dict[str, bytes]:
-    return dataset_info(
-        name, suffix, splits, {"formatting": "alpaca", "columns": {**_ALPACA_COLUMNS, "images": "images"}}
-    )
+    read = {**_ALPACA_COLUMNS, "images": "images", "tools": "tools"}
+    return dataset_info(name, suffix, splits, {"formatting": "alpaca", "columns": read})
 
 
 def _alternating(piece: Piece) -> Piece:
@@ -124,8 +142,8 @@ def _alternating(piece: Piece) -> Piece:
 LLAMAFACTORY = Format(
     name="llamafactory",
     about="LLaMA-Factory, ShareGPT: a conversation a record, every assistant message learned",
-    layouts={("sft", "files"): Layout(sharegpt, SHAREGPT, "jsonl", ("messages",), "images", sharegpt_pieces)},
-    beside=sharegpt_info,
+    layouts={("sft", "files"): Layout(tooled, TOOLED, "jsonl", ("messages",), "images", sharegpt_pieces)},
+    beside=tooled_info,
 )
 
 LLAMAFACTORY_ALPACA = Format(

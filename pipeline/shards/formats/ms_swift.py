@@ -6,6 +6,9 @@ kept, hands the rest to the reward function; none here is called `video`, `image
 Relative image paths are joined to the environment's `ROOT_IMAGE_DIR` (`swift/template/vision_utils.py`): set it to the
 cut's folder.
 
+Tools stay in the system text: of a column `tools` ms-swift drops each null (`remove_arrow_padding`), which LongVT's
+schema has, and so would write other bytes than the teacher saw.
+
 Learned tokens: `swift/loss_scale/base.py` reads `loss` of an assistant message and learns it where it is true, whatever
 the loss scale's strategy. It says exactly what our `train` says, so no trajectory is rejected for its mask.
 """

@@ -3,7 +3,9 @@
 `trl/data_utils.py`, `prepare_multimodal_messages`: where contents are texts, all images are put before the first user
 message and `<image>` is no placeholder, so contents here are lists of parts, `{"type": "text", "text": …}` or
 `{"type": "image", "text": null}`; a part must have no key `image`, which would pass for a picture that is there.
-Pictures in a tool message are not counted, so such a row is rejected.
+Pictures in a tool message are not counted, so such a row is rejected. Its collators for vision never look at a column
+`tools` (`sft_trainer.py`; only rows for a tokenizer have theirs written), and GRPO takes tools from the trainer's own
+argument: so there is no such column here, and the tools stay in the system text, which holds them already.
 
 Learned tokens (`trl/trainer/sft_trainer.py`, `DataCollatorForVisionLanguageModeling`): of `messages` the whole
 sequence, observations included, unless `assistant_only_loss=True` (transformers 5.18 or later, a chat template with
@@ -20,6 +22,7 @@ import pyarrow as pa
 from pipeline.shards.formats.layout import (
     IMAGE,
     INTERVALS,
+    PARTED,
     PLACEHOLDER,
     Columns,
     Format,
@@ -34,13 +37,11 @@ from pipeline.shards.formats.layout import (
 from schemas.errors import Rejected
 from schemas.samples import SampleMessage
 
-_PART = pa.struct([("type", pa.string()), ("text", pa.string())])
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.list_(_PART))]))
 _IMAGES = pa.list_(IMAGE)
-SFT = columns(("messages", _MESSAGES), ("images", _IMAGES))
-STEPS = columns(("prompt", _MESSAGES), ("completion", _MESSAGES), ("images", _IMAGES))
+SFT = columns(("messages", PARTED), ("images", _IMAGES))
+STEPS = columns(("prompt", PARTED), ("completion", PARTED), ("images", _IMAGES))
 RL = columns(
-    ("prompt", _MESSAGES),
+    ("prompt", PARTED),
     ("images", _IMAGES),
     ("ground_truth", pa.string()),
     ("question_id", pa.string()),
