@@ -25,12 +25,14 @@ from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.errors import Fatal, UserError
 from tests.shards.films import FILMS, film_run
+from tests.shards.published import ATTEMPTS
 from tests.shards.runs import answer_turn, begin, caption_turn, commit, question, trajectory, tree, verdict
 from tests.tiny_models import build_idefics3
 
 ALL = "status = 'answered'"
 ENCODINGS = {"jpg": "JPEG", "png": "PNG"}
-LAYOUTS = [(f.name, kind, media) for f in FORMATS for kind, media in f.layouts]
+LAYOUTS = [(f.name, kind, media) for f in FORMATS if f.name not in ATTEMPTS for kind, media in f.layouts]
+"""Of the formats for films and walks; for the other protocols see `test_published.py`."""
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,8 @@ def test_llamafactory_holds_conversations_that_are_learned_whole(
     assert all(set(m) == {"role", "content"} for m in row["messages"])
     info = json.loads(films.storage.read("cuts/lf/dataset_info.json"))
     assert info["lf"]["file_name"] == "train.jsonl" and info["lf_test"]["file_name"] == "test.jsonl"
-    assert info["lf"]["columns"] == {"messages": "messages", "images": "images"}
+    assert info["lf"]["columns"] == {"messages": "messages", "images": "images", "tools": "tools"}
+    assert {r["tools"] for r in rows} == {""}
     assert info["lf"]["formatting"] == "sharegpt" and info["lf"]["tags"]["user_tag"] == "user"
 
 
