@@ -1,6 +1,7 @@
 """Runs of the protocols whose systems have records of their own: real films, real rollouts, scripted texts."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.stages.items import Care
@@ -13,6 +14,9 @@ from schemas.question import Question
 from tests.shards.runs import begin, commit, verdict
 from tests.stages.scripted import ScriptedModel, planned, question
 from tests.stages.test_teach import crop, tree_of
+
+Runs = Callable[[str], RunStore]
+"""Gives the run of a protocol by its name."""
 
 BROKEN = "I do not know."
 SEEK = (

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +12,13 @@ import pytest
 from PIL import Image
 
 from jobs.cut import Export, cut
-from pipeline.media.sandbox import open_video
-from pipeline.shards.formats.tools import apart
-from pipeline.store import RunStore
-from prompts.longvt import LongVT
-from prompts.timesearch_r import TimeSearchR
 from schemas.question import Question
-from schemas.samples import SampleMessage
-from schemas.video import ExactSize, FramePlan
-from tests.shards.published import ATTEMPTS, ZOOM, published_run
-from tests.shards.test_formats import rows_of
+from tests.shards.cutting import film, published_rows
+from tests.shards.published import ATTEMPTS, ZOOM, Runs, published_run
 from tests.stages.scripted import question
 
 ASKED = "Which colour is the sign?\nA. red\nB. green\nC. blue\nD. white"
 OPEN = question().model_copy(update={"kind": "open", "choices": (), "answer_letter": "", "answer_text": "green"})
-
-Runs = Callable[[str], RunStore]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """The run of a protocol, made once."""
-    made: dict[str, RunStore] = {}
-
-    def of(name: str) -> RunStore:
-        if name not in made:
-            made[name] = published_run(tmp_path_factory.mktemp(name), name)
-        return made[name]
-
-    return of
-
-
-def rows(store: RunStore, name: str, kind: Any, **export: Any) -> list[dict[str, Any]]:
-    """The training rows of a cut, whose name says what it is of."""
-    folder = f"{export.get('format', 'native')}-{kind}-{name}"
-    cut(store.url, folder, None, "status = 'answered'", kind, None, Export(**export))
-    return rows_of(store, folder, "train")
-
-
-def film(store: RunStore) -> str:
-    return str(Path(store.storage.path("")).parent / "clip.mp4")
 
 
 def said(role: str, text: str) -> dict[str, Any]:
@@ -62,7 +28,7 @@ def said(role: str, text: str) -> dict[str, Any]:
 def test_framethinker_has_its_rl_row(runs: Runs, tmp_path: Path) -> None:
     """Columns of the row in issue #4 of lcqysl/FrameThinker."""
     store = runs("framethinker")
-    (row,) = rows(store, "a", "rl", format="framethinker")
+    (row,) = published_rows(store, "a", "rl", format="framethinker")
     system, user = row["prompt"]
     assert system["role"] == "system" and "The number of frames is fixed, currently 8." in system["content"]
     shown = [0, 17, 34, 51, 68, 85, 102, 119]
@@ -94,7 +60,7 @@ def test_framethinker_has_its_rl_row(runs: Runs, tmp_path: Path) -> None:
 def test_longvt_has_its_sft_messages(runs: Runs) -> None:
     """Messages of parts with image_url and video_url: method facts of LongVT, 4; the schema is explicit (issue #14)."""
     store = runs("longvt")
-    (row,) = rows(store, "a", "sft", format="longvt")
+    (row,) = published_rows(store, "a", "sft", format="longvt")
     assert list(row) == ["messages"]
     assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]
     blank = {"text": None, "image_url": None, "video_url": None}
@@ -124,7 +90,7 @@ def test_longvt_has_its_sft_messages(runs: Runs) -> None:
 def test_longvt_has_its_rl_row(runs: Runs) -> None:
     """Columns of examples/video_tools/process_time_r1.py, and video_segment; the rollout writes the tools itself."""
     store = runs("longvt")
-    (row,) = rows(store, "a", "rl", format="longvt")
+    (row,) = published_rows(store, "a", "rl", format="longvt")
     path = film(store)
     suffix = "<think>...</think>  <tool_call>...</tool_call> (if tools needed)  <answer>...</answer>."
     assert row["prompt"][0] == {"role": "system", "content": "You are a helpful assistant."}
@@ -148,7 +114,7 @@ def test_longvt_has_its_rl_row(runs: Runs) -> None:
 def test_love_r1_has_a_record_for_each_step(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     """What `LazySupervisedDataset` of sft_video.py reads: method facts 2.5."""
     store = runs("love_r1")
-    found = rows(store, "a", "sft", format="love_r1")
+    found = published_rows(store, "a", "sft", format="love_r1")
     asked = (
         "Which colour is the sign?\nOptions:\nA. red\nB. green\nC. blue\nD. white\n\n"
         "Provide only the single option letter (e.g., A, B, C, D, etc.) as the answer."
@@ -172,7 +138,7 @@ def test_love_r1_has_a_record_for_each_step(runs: Runs, capsys: pytest.CaptureFi
 def test_love_r1_has_its_rl_record(runs: Runs) -> None:
     """What `LazySupervisedDataset` of grpo.py reads: method facts 2.6."""
     store = runs("love_r1")
-    (row,) = rows(store, "a", "rl", format="love_r1")
+    (row,) = published_rows(store, "a", "rl", format="love_r1")
     assert row == {
         "path": film(store),
         "problem": "Which colour is the sign?\n",
@@ -185,7 +151,7 @@ def test_love_r1_has_its_rl_record(runs: Runs) -> None:
     }
     template = "\nProvide only the single option letter (e.g., A, B, C, D, etc.) as the answer."
     upstream = row["problem"] + "Options:\n" + "".join(f"{option}\n" for option in row["options"]) + template
-    (native, *_) = rows(store, "a", "rl")
+    (native, *_) = published_rows(store, "a", "rl")
     assert native["prompt"][1]["content"].rpartition("<image>")[2].startswith(upstream + "\nBased on the video and")
 
 
@@ -194,7 +160,7 @@ def test_a_short_zoom_is_not_said_to_a_loader_that_would_widen_it(
 ) -> None:
     short = ("I need to zoom in on the video.\n\nThe sign. \\boxed{[4, 6]}", ATTEMPTS["love_r1"][1])
     monkeypatch.setitem(ATTEMPTS, "love_r1", short)
-    found = rows(published_run(tmp_path, "love_r1"), "short", "sft", format="love_r1")
+    found = published_rows(published_run(tmp_path, "love_r1"), "short", "sft", format="love_r1")
     assert [row["zoomin_intervals"] for row in found] == [[]]
     assert "not written    2  zoom under 5 s" in capsys.readouterr().out
 
@@ -202,7 +168,7 @@ def test_a_short_zoom_is_not_said_to_a_loader_that_would_widen_it(
 def test_timesearch_r_has_its_records(runs: Runs) -> None:
     """What lazy_dataset_sft.py and lazy_dataset.py read; observations are not stored: method facts 5."""
     store = runs("timesearch_r")
-    (row,) = rows(store, "a", "sft", format="timesearch_r")
+    (row,) = published_rows(store, "a", "sft", format="timesearch_r")
     call = {
         "name": "seek_video_frames",
         "arguments": {"query": "sign", "start_time": 2.0, "end_time": 7.0, "num_frames": 3},
@@ -219,9 +185,9 @@ def test_timesearch_r_has_its_records(runs: Runs) -> None:
     }
     again = re.search(r"<tool_call>(.*?)</tool_call>", row["messages"][1]["content"][-1]["text"], re.DOTALL)
     assert again is not None and json.loads(again[1]) == call
-    (rl,) = rows(store, "a", "rl", format="timesearch_r")
+    (rl,) = published_rows(store, "a", "rl", format="timesearch_r")
     assert rl == {**facts, "target": {"answer": "B"}}
-    (native, *_) = rows(store, "a", "rl")
+    (native, *_) = published_rows(store, "a", "rl")
     assert f"Question: {ASKED}\nAnswer with the option's letter" in native["prompt"][1]["content"]
     assert "\nThe video duration: 11.9 seconds.\n" in native["prompt"][1]["content"]
 
@@ -232,7 +198,7 @@ def test_open_questions_are_left_to_rewards_that_can_judge_them(
     def cut_rl(name: str, asked: Question) -> list[dict[str, Any]]:
         folder = tmp_path / f"{name}{len(asked.clue_intervals)}"
         folder.mkdir()
-        return rows(published_run(folder, name, asked), "open", "rl", format=name)
+        return published_rows(published_run(folder, name, asked), "open", "rl", format=name)
 
     blind = OPEN.model_copy(update={"clue_intervals": ()})
     (row,) = cut_rl("timesearch_r", blind)
@@ -244,75 +210,9 @@ def test_open_questions_are_left_to_rewards_that_can_judge_them(
         assert f"not written    1  {reason}" in capsys.readouterr().out
 
 
-def test_tools_stand_in_every_row_once(runs: Runs) -> None:
-    for name, tools in (("longvt", LongVT.tools), ("timesearch_r", TimeSearchR.tools), ("love_r1", ())):
-        for kind in ("sft", "rl", "rl-steps"):
-            (row, *_) = rows(runs(name), "tools", kind)
-            system = row["messages" if kind == "sft" else "prompt"][0]["content"]
-            assert tuple(row["tools"]) == tools and system.count("<tools>") == 2 * len(tools)
-            assert all(tool in system for tool in tools)
-
-
-def test_llamafactory_gets_tools_in_their_place_where_it_writes_the_same_bytes(runs: Runs) -> None:
-    (native, *_) = rows(runs("longvt"), "place", "sft")
-    for name in ("llamafactory", "llamafactory-alpaca"):
-        (row, *_) = rows(runs("longvt"), "place", "sft", format=name)
-        system = row["messages"][0]["content"] if name == "llamafactory" else row["system"]
-        assert system == "You are a helpful assistant."
-        # As `QwenToolUtils.tool_formatter` of data/tool_utils.py (0.9.5) writes them after the system text.
-        listed = "".join("\n" + json.dumps(tool, ensure_ascii=False) for tool in json.loads(row["tools"]))
-        written = native["messages"][0]["content"].partition("<tools></tools> XML tags:\n<tools>")
-        assert written[2].startswith(f"{listed}\n</tools>\n\nFor each function call") and written[0].startswith(system)
-        info = json.loads(runs("longvt").storage.read(f"cuts/{name}-sft-place/dataset_info.json"))
-        assert info[f"{name}-sft-place"]["columns"]["tools"] == "tools"
-    (row,) = rows(runs("timesearch_r"), "place", "sft", format="llamafactory")
-    assert row["tools"] == "" and "\n# Tools\n" in row["messages"][0]["content"]
-
-
-def test_tools_stay_where_they_stand_but_for_the_very_form_of_the_template() -> None:
-    def message(text: str) -> SampleMessage:
-        return SampleMessage(role="system", content=text, train=False)
-
-    (tool,) = LongVT.tools
-    plain = [message("You are a helpful assistant.")]
-    assert apart(plain, ()) == (plain, "") and apart(plain, [tool]) == (plain, "")
-    assert apart(plain, [json.dumps(json.loads(tool), indent=1)]) == (plain, "")
-
-
-def test_stamped_pictures_are_drawn_again_and_are_not_the_bare_ones(runs: Runs) -> None:
-    store = runs("love_r1")
-    row = rows(store, "stamp", "sft", media="embedded")[1]
-    assert len(row["frames"]) == 33 and all(frame["stamped"] for frame in row["frames"])
-    with open_video(film(store), "clip.mp4") as opened:
-        for picture, frame in zip(row["images"], row["frames"], strict=True):
-            size = ExactSize(width=frame["width"], height=frame["height"])
-            drawn, bare = (
-                opened.read(FramePlan(budget=size, indices=(frame["index"],), stamp=stamp))[0]
-                for stamp in (True, False)
-            )
-            assert drawn.frame.hash == bare.frame.hash == frame["hash"]
-            assert picture["bytes"] == drawn.jpeg != bare.jpeg
-
-
-@pytest.mark.parametrize("name", sorted(ATTEMPTS))
-def test_a_step_is_asked_with_the_state_before_it_in_every_protocol(runs: Runs, name: str) -> None:
-    first, second = rows(runs(name), "steps", "rl-steps")
-    gain = 0.25
-    assert [(row["turn"], row["provenance"]["step"], row["evidence_gain"]) for row in (first, second)] == [
-        (0, 0, gain),
-        (1, 1, gain),
-    ]
-    assert first["action"] == second["action"] and len(first["images"]) == len(second["images"])
-    assert first["prompt"][-1]["role"] == "user" and second["prompt"][-1]["role"] in ("user", "tool")
-    extra = len(second["prompt"]) - len(first["prompt"])
-    assert extra == (0 if name == "love_r1" else 2)
-    if name == "love_r1":
-        assert "Your last reply was not valid" in second["prompt"][-1]["content"]
-
-
 def test_one_schema_for_every_file_of_a_published_parquet(runs: Runs) -> None:
     for name, kind in (("longvt", "sft"), ("longvt", "rl"), ("framethinker", "rl")):
-        full = rows(runs(name), "schema", kind, format=name)
+        full = published_rows(runs(name), "schema", kind, format=name)
         export = Export(format=name)
         cut(runs(name).url, f"none-{kind}", None, "n_zooms > 99", kind, None, export)  # type: ignore[arg-type]
         paths = [
