@@ -120,7 +120,8 @@ _TRAINING: dict[Kind, str] = {
     "rl-steps": "reinforcement learning on single steps",
 }
 _NOTES: dict[Kind, str] = {
-    "sft": "Each kept attempt is one row, or one for each turn that is learned where the format says so.",
+    "sft": "Each kept attempt is one row, or one for each turn that is learned where the protocol has "
+    "no memory or the format says so.",
     "rl": "Each question with a kept attempt is one row.",
     "rl-steps": "Each turn of a kept attempt that zoomed is one row, where a verifier gave it a gain.",
 }
