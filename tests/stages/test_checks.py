@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.stages.checks import grounding, in_bounds, redundant, spans, well_formed, zooms
+from pipeline.stages.checks import grounding, in_bounds, redundant, settings, spans, well_formed, zooms
 from prompts.protocol import Setting
 from prompts.protocols import protocol
 from schemas.captions import Usage
@@ -49,6 +49,25 @@ def test_a_refused_zoom_counts_neither_as_zoom_nor_as_in_bounds() -> None:
     fine = trajectory(turn("", zoom(1, 5)), ANSWER)
     assert in_bounds(fine, protocol("videozoomer"), setting) and well_formed(fine)
     assert not well_formed(trajectory(turn("", zoom(1, 5)), status="gave_up"))
+
+
+def test_each_action_is_checked_with_the_calls_and_the_looks_before_it() -> None:
+    refused, seen = zoom(70, 75), zoom(1, 5).model_copy(update={"call_id": "0.1"})
+    observed = (
+        Observation(call_id="0.0", kind="error", text=""),
+        Observation(call_id="0.1", kind="frames", text=""),
+    )
+    both = turn("", refused).model_copy(update={"actions": (refused, seen), "observations": observed})
+    asked = Action(call_id="1.0", kind="time", start_s=3.0)
+    row = trajectory(both, turn("", asked, kind="time"), turn("", zoom(8, 9, 2)), ANSWER)
+    found = settings(row, Setting(VIDEO, None))
+    assert {call: (of.calls_before, of.earlier) for call, of in found.items()} == {
+        "0.0": (0, ()),
+        "0.1": (1, ()),
+        "1.0": (2, ((1, 5),)),
+        "2.0": (3, ((1, 5),)),
+        "9.0": (4, ((1, 5), (8, 9))),
+    }
 
 
 def test_a_segment_that_the_tree_does_not_have_is_out_of_bounds() -> None:

@@ -38,7 +38,10 @@ PLACEHOLDER = "<image>"
 
 @dataclass(frozen=True)
 class Example:
-    """A sample with what a record may say besides. number: its place among all kept rows, from 0; split: its half."""
+    """A sample with what a record may say besides.
+
+    number: place of its attempt, or of its question, among all kept, from 0; split: its half.
+    """
 
     sample: Sample
     question: Question
