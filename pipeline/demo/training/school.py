@@ -42,7 +42,7 @@ def train(
     processor = reader.processor(language.texts(scenes))
     say(f"tokenizer: {len(processor.tokenizer)} tokens")
     speaking = with_vocabulary(model, processor.tokenizer, device)
-    talking = Plan("language", curriculum.language_steps, 1.5e-3, work / "language.pt")
+    talking = Plan("language", curriculum.language_steps, 5e-4, work / "language.pt")
     language.train(speaking, scenes, processor.tokenizer, talking, seed, device, say)
     save(speaking, processor, out)
 
