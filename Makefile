@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml
 	touch $(INSTALLED)
 
 demo: setup
-	$(BIN)/zoomtrail demo
+	$(BIN)/python -m tests.scripted_demo
 
 test: setup
 	$(BIN)/python -m pytest

@@ -1,6 +1,7 @@
 """From the configuration of a role to the model that plays it."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -122,9 +123,18 @@ def _demo_teacher(model: "LocalModel", reader: ChatModel, calls: CallStore, prot
     return RememberedModel(teacher, request_key, "teacher", calls)
 
 
-@cache
+_loading = threading.Lock()
+"""Stages of one worker may ask for the same model at once."""
+
+
 def _local(config: Local, name: str | None = None, per_token: bool = False) -> "LocalModel":
     """One model in memory for all roles of this process that are configured alike."""
+    with _loading:
+        return _loaded(config, name, per_token)
+
+
+@cache
+def _loaded(config: Local, name: str | None, per_token: bool) -> "LocalModel":
     from pipeline.models.local import LocalModel
 
     return LocalModel(

@@ -46,7 +46,7 @@ def build(tokenizer: Any) -> Any:
             "num_attention_heads": 8,
             "num_key_value_heads": 4,
             "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
         },
     )
     model = transformers.Idefics3ForConditionalGeneration(config)
