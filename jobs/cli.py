@@ -89,6 +89,10 @@ def cut(
         Literal["reference", "embedded", "files"] | None,
         typer.Option(help="Pictures by frame number, inside the rows, or beside them; default: as the format wants."),
     ] = None,
+    learn: Annotated[
+        Literal["all", "corrections"],
+        typer.Option(help="Of a wrong rollout that was corrected: learn all turns, or its corrections only."),
+    ] = "all",
     test_share: Annotated[float, typer.Option(help="Share of the videos whose rows are for test.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Draws the test videos.")] = 0,
     tokenizer: Annotated[str, typer.Option(metavar="MODEL", help="Count tokens as this model does.")] = "",
@@ -100,7 +104,7 @@ def cut(
     """Write the rows that meet a condition as a trainer reads them. Calls no model."""
     from jobs.cut import Export, cut
 
-    export = Export(format, media, test_share, seed, tokenizer, max_tokens)
+    export = Export(format, media, learn, test_share, seed, tokenizer, max_tokens)
     cut(run, name, preset, where, kind, rows_per_file, export)
 
 

@@ -11,6 +11,7 @@ from schemas.errors import UserError
 if TYPE_CHECKING:
     from pipeline.shards.condition import Condition
     from pipeline.shards.cut import Cut
+    from pipeline.shards.export import Learn
     from pipeline.shards.formats.layout import Kind, Media
 
 
@@ -20,10 +21,12 @@ ROWS_PER_FILE, PICTURED_ROWS_PER_FILE = 10_000, 256
 
 @dataclass(frozen=True)
 class Export:
-    """How a cut is written. format: a trainer's; media: None for the format's way; test_share: of the videos, 0..1."""
+    """How a cut is written. format: a trainer's; media: None for the format's way; learn: which turns of a
+    corrected rollout carry loss; test_share: of the videos, 0..1."""
 
     format: str = "native"
     media: "Media | None" = None
+    learn: "Learn" = "all"
     test_share: float = 0.0
     seed: int = 0
     tokenizer: str = ""
@@ -61,6 +64,7 @@ def cut(
         rows_per_file=rows_per_file or (PICTURED_ROWS_PER_FILE if media == "embedded" else ROWS_PER_FILE),
         format=format,
         media=media,
+        learn=export.learn,
         test_share=export.test_share,
         seed=export.seed,
         tokenizer=export.tokenizer,

@@ -102,13 +102,24 @@ def checked_protocol(config: RunConfig) -> ZoomProtocol:
         raise UserError(f"captioner: {config.protocol} walks a caption tree, so the job must name a captioner")
     if config.rollout.hints != "off" and not zoom.has_hints:
         raise UserError(f"rollout.hints: {config.protocol} has no hints; set it to off")
-    for role in ("captioner", "teacher", "verifier"):
+    _check_reflection(config, zoom)
+    for role in ("captioner", "teacher", "student", "verifier"):
         model = getattr(config, role)
         if isinstance(model, Local) and model.path[0] in "./" and not Path(model.path).exists():
             raise UserError(f"{role}.path: there is no model folder {model.path}")
         if isinstance(model, Demo):
             demo_folder()
     return zoom
+
+
+def _check_reflection(config: RunConfig, zoom: ZoomProtocol) -> None:
+    rollout = config.rollout
+    if config.student is not None and not rollout.reflect:
+        raise UserError("student: it makes rollouts for the teacher to reflect on; set rollout.reflect, such as to 2")
+    if rollout.reflect and zoom.stateless:
+        raise UserError(f"rollout.reflect: a model of {zoom.name} never sees its earlier turns; set it to 0")
+    if rollout.reflect and rollout.hints != "off":
+        raise UserError("rollout.reflect: a wrong answer leads either to a hint or to a reflection; set one of them")
 
 
 def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int, list[Planned]]:

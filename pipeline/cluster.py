@@ -91,7 +91,7 @@ class Pool:
 def _pools(config: RunConfig) -> list[Pool]:
     """A pool for each stage, or one for all of them."""
     workers = config.workers
-    uses = {"caption": (config.captioner,), "teach": (config.captioner, config.teacher)}
+    uses = {"caption": (config.captioner,), "teach": (config.captioner, config.teacher, config.student)}
     gpus = {stage: workers.local_model_gpus * any(isinstance(m, Local) for m in used) for stage, used in uses.items()}
     gpus["replay"] = workers.replay_gpus
     if workers.shared:

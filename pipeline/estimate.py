@@ -46,8 +46,8 @@ def _caption_calls(config: RunConfig, video: Video) -> tuple[int, int, int]:
     return calls, prompt, calls * _CAPTION_TOKENS
 
 
-def _attempt(config: RunConfig, protocol: ZoomProtocol, video: Video, turns: int) -> tuple[int, int]:
-    """(prompt, completion) tokens of one attempt: each turn sends all that came before again."""
+def _attempt(config: RunConfig, protocol: ZoomProtocol, video: Video, turns: range) -> tuple[int, int]:
+    """(prompt, completion) tokens of turns of one attempt, by number: each sends all that came before again."""
     start, step = _SYSTEM_TOKENS, _THOUGHT_TOKENS
     if protocol.uses_captions:
         start += caption_width(video.duration_s, config.captions.min_width) * _CAPTION_TOKENS
@@ -56,7 +56,7 @@ def _attempt(config: RunConfig, protocol: ZoomProtocol, video: Video, turns: int
         zoom = FramePlan(budget=plan.budget, indices=tuple(range(_ZOOM_FRAMES)))
         start += _plan_tokens(config.view.overview(plan), video)
         step += _plan_tokens(config.view.zoom(zoom), video)
-    return sum(start + turn * step for turn in range(turns)), turns * _THOUGHT_TOKENS
+    return sum(start + turn * step for turn in turns), len(turns) * _THOUGHT_TOKENS
 
 
 def _priced(role: str, model: object, calls: int, prompt: int, completion: int) -> RoleEstimate:
@@ -68,19 +68,30 @@ def _priced(role: str, model: object, calls: int, prompt: int, completion: int) 
 def estimate(
     config: RunConfig, protocol: ZoomProtocol, attempts: Sequence[tuple[Video, int]], turns: int
 ) -> list[RoleEstimate]:
-    """What each role would be asked, for videos with their number of attempts and a number of turns per attempt."""
+    """What each role would be asked, for videos with their number of attempts and a number of turns per attempt.
+
+    Every rollout is counted as one to reflect on, where the config has it: an upper bound.
+    """
     estimates = []
     if protocol.uses_captions:
         sums = [_caption_calls(config, video) for video, _ in attempts]
         calls, prompt, completion = (sum(column) for column in zip(*sums, strict=True)) if sums else (0, 0, 0)
         estimates.append(_priced("captioner", config.captioner, calls, prompt, completion))
+    reflected = turns + config.rollout.reflect
+    if config.student is None:
+        return [*estimates, _turns("teacher", config, protocol, attempts, range(reflected))]
+    student = _turns("student", config, protocol, attempts, range(turns))
+    return [*estimates, student, _turns("teacher", config, protocol, attempts, range(turns, reflected))]
+
+
+def _turns(
+    role: str, config: RunConfig, protocol: ZoomProtocol, attempts: Sequence[tuple[Video, int]], turns: range
+) -> RoleEstimate:
+    """What a role is asked that has these turns, by number, of every attempt."""
     calls = prompt = completion = 0
     for video, count in attempts:
         per_attempt = _attempt(config, protocol, video, turns)
-        calls, prompt, completion = (
-            calls + count * turns,
-            prompt + count * per_attempt[0],
-            completion + count * per_attempt[1],
-        )
-    estimates.append(_priced("teacher", config.teacher, calls, prompt, completion))
-    return estimates
+        calls += count * len(turns)
+        prompt += count * per_attempt[0]
+        completion += count * per_attempt[1]
+    return _priced(role, getattr(config, role), calls, prompt, completion)

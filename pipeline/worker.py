@@ -17,8 +17,8 @@ from pipeline.sources import video_uri
 from pipeline.stages.caption import CaptionStage, VideoJob
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
-from pipeline.stages.rollout import Teaching
 from pipeline.stages.teach import TeachStage
+from pipeline.stages.teaching import Teaching
 from pipeline.store import RunStore
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree, Usage
@@ -122,9 +122,13 @@ class Worker:
             return CaptionStage(zoom, captioner, settings, subtitles, self.assignment.fingerprint, view)
         if stage == "teach":
             teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls, zoom)
-            limit = getattr(config.teacher, "concurrency", _LOCAL_ATTEMPTS)
+            student = None
+            if config.student is not None:
+                student = self._models["student"] = chat_model(config.student, "student", self._calls, zoom)
+            limit = getattr(config.student or config.teacher, "concurrency", _LOCAL_ATTEMPTS)
             chooser = embedder(config.embedder)
-            return TeachStage(Teaching(zoom, teacher, captioner, config.rollout, config.view, chooser), limit)
+            teaching = Teaching(zoom, teacher, captioner, config.rollout, config.view, chooser, student)
+            return TeachStage(teaching, limit)
         answer_by = config.verifier.answer_by if config.verifier else "letter"
         judge, chooser = scorer(config.verifier, self._calls), embedder(config.embedder)
         return ReplayStage(zoom, judge, self._reply_text, config.view, answer_by, embedder=chooser)

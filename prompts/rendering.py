@@ -70,7 +70,7 @@ def conversation(
 def said(protocol: ZoomProtocol, turn: Turn) -> Message:
     """A turn as an assistant message: its canonical text; as the model wrote it where it could not be parsed."""
     text = protocol.write(Step(turn.think, turn.actions)) if turn.actions else plain(turn.raw)
-    return message("assistant", (text,), trainable=turn.trainable)
+    return Message(role="assistant", parts=(text,) if text else (), trainable=turn.trainable, origin=turn.origin)
 
 
 def states(protocol: ZoomProtocol, dialogue: Dialogue) -> list[tuple[Message, ...]]:

@@ -57,6 +57,8 @@ _NO_STATEMENT = re.compile(
     r"|\b(?:timestamps?|resolution|hints?|clues?|reference|information|evidence|enough|sufficient|conclusions?)\b"
     r"|\b(?:earlier|previous\w*|correct|incorrect|wrong|confirm\w*|consistent|rules? out|settles?|so far)\b"
     r"|\bmatch(?:es)? (?:the|option|what)\b"
+    # Of a look that was in vain.
+    r"|\btoo (?:early|late|soon|short|long|coarse|sparse|few|wide|narrow|low)\b"
     r"|^(?:therefore|thus|hence|consequently|overall|in conclusion|in short|given|since|because|based on|to)\b"
     r"|^(?:this|that|it|these|which)\s+(?:means|implies|leaves|eliminates|suffices|helps)\b"
     r"|^(?:look|check|go|open|next|one more|time to|need|worth|still)\b"

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from schemas.record import Record
+from schemas.trajectory import Origin
 from schemas.video import Frame
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -11,12 +12,13 @@ Role = Literal["system", "user", "assistant", "tool"]
 class Message(Record):
     """One message. parts: text and frames in the order a model reads them.
 
-    trainable: whether the tokens of this message are to be learned (assistant messages only).
+    trainable: whether the tokens of this message are to be learned; origin: whose turn it is (assistant messages only).
     """
 
     role: Role
     parts: tuple[str | Frame, ...]
     trainable: bool = False
+    origin: Origin | None = None
 
     @property
     def text(self) -> str:

@@ -193,11 +193,14 @@ class Rollout(Record):
     """max_turns: model turns allowed (None: as the protocol was published); max_invalid: invalid turns forgiven.
 
     hints: `off`, or LongVideo-R1's ladder `after_wrong_answer` (it shows the teacher where the clue intervals lie).
+    reflect: where not 0, a rollout that zoomed and answered wrongly is handed to the teacher, which has so many turns
+    to correct it (VideoZoomer: 2); it is not told the reference answer.
     """
 
     max_turns: PositiveInt | None = None
     max_invalid: int = Field(default=2, ge=0)
     hints: Literal["off", "after_wrong_answer"] = "off"
+    reflect: NonNegativeInt = 0
 
 
 class Workers(Record):
@@ -229,13 +232,17 @@ class Workers(Record):
 
 
 class RunConfig(Record):
-    """A whole job. attempts: trajectories per question; may grow on a later run of the same directory."""
+    """A whole job. attempts: trajectories per question; may grow on a later run of the same directory.
+
+    student: makes the rollouts, where one is named; the teacher then only reflects on the wrong ones.
+    """
 
     protocol: str = "videozoomer"
     attempts: PositiveInt = 2
     source: Source
     captioner: ChatModelConfig | None = None
     teacher: ChatModelConfig
+    student: ChatModelConfig | None = None
     verifier: VerifierConfig | None = None
     embedder: Embedder | None = None
     view: View = AS_PUBLISHED
@@ -249,7 +256,7 @@ class RunConfig(Record):
         """`backend` may be left out: a `base_url` makes it an endpoint, a `path` a local model."""
         if isinstance(data, dict):
             data = dict(data)
-            for role in ("captioner", "teacher", "verifier"):
+            for role in ("captioner", "teacher", "student", "verifier"):
                 model = data.get(role)
                 if isinstance(model, dict) and "backend" not in model:
                     is_local = "path" in model or (role == "verifier" and "base_url" not in model)
@@ -267,7 +274,7 @@ class RunConfig(Record):
         )
         captions = self.captions.model_copy(update={"reuse_from": absolute(self.captions.reuse_from)})
         models = {}
-        for role in ("captioner", "teacher", "verifier", "embedder"):
+        for role in ("captioner", "teacher", "student", "verifier", "embedder"):
             model = getattr(self, role)
             if isinstance(model, Local | Embedder) and (folder / model.path).exists():  # else a name on the hub
                 models[role] = model.model_copy(update={"path": absolute(model.path)})
@@ -314,8 +321,9 @@ def stage_settings(config: RunConfig, protocol_version: str) -> dict[str, dict[s
         "source.format": config.source.format,
         "source.path": config.source.path,
         **_model_settings("teacher", config.teacher),
-        **{f"rollout.{k}": v for k, v in config.rollout.model_dump().items()},
+        **{f"rollout.{k}": v for k, v in config.rollout.model_dump().items() if k != "reflect" or v},
         **_view_settings(config.view, "zoom"),
+        **(_model_settings("student", config.student) if config.student else {}),
         **(_model_settings("embedder", config.embedder) if config.embedder else {}),
     }
     replay = {**teach, **_model_settings("verifier", config.verifier)}

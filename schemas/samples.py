@@ -4,14 +4,19 @@ from typing import Literal
 
 from schemas.record import Record
 from schemas.timeline import Interval
+from schemas.trajectory import Origin
 
 
 class SampleMessage(Record):
-    """role and text of one message, `<image>` in place of each frame; train: whether its tokens carry loss."""
+    """role and text of one message, `<image>` in place of each frame; train: whether its tokens carry loss.
+
+    origin: of an assistant message, whose turn it is.
+    """
 
     role: str
     content: str
     train: bool
+    origin: Origin | None = None
 
 
 class MediaReference(Record):
@@ -84,8 +89,8 @@ class RlSample(Record):
     """One question with at least one kept trajectory: the prompt, and what its reward needs.
 
     ground_truth: the letter, or the text of an open answer. n_attempts, n_correct: the run's attempts at this
-    question whose outcome is known, failed ones counted as wrong; pass_rate = n_correct / n_attempts, None without any
-    such attempt. provenance: of the first kept attempt.
+    question whose outcome is known; those that failed or had to be corrected count as wrong. pass_rate = n_correct /
+    n_attempts, None without any such attempt. provenance: of the first kept attempt.
     """
 
     prompt: tuple[SampleMessage, ...]

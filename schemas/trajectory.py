@@ -9,6 +9,9 @@ from schemas.question import Question
 from schemas.record import Record
 from schemas.video import Frame, Video
 
+Origin = Literal["teacher", "student", "reflection"]
+"""Whose turn: of a rollout by the teacher or by the student, or the teacher's that corrects a wrong rollout."""
+
 ActionKind = Literal["zoom", "caption", "video_qa", "time", "answer"]
 
 
@@ -80,7 +83,8 @@ class Turn(Record):
 
     raw: the model's visible text, verbatim. reasoning: hidden reasoning that a server reports apart from it.
     error: "" or the name of what was wrong with the text or its action (then `observations` tells the model so).
-    trainable: whether a trainer should learn this text (an invalid turn should not be).
+    trainable: whether a trainer should learn this text (an invalid turn should not be). The turns of a wrong rollout
+    that a reflection corrects are, where they are valid, as published; a cut may leave them out (`--learn`).
     """
 
     think: str
@@ -94,6 +98,7 @@ class Turn(Record):
     finish_reason: str
     call_key: str
     usage: Usage
+    origin: Origin = "teacher"
 
 
 class Hint(Record):
@@ -105,6 +110,19 @@ class Hint(Record):
     level: int
     text: str
     after_turn: int
+    wrong_answer: str
+    wrong_raw: str
+
+
+class Reflection(Record):
+    """That a rollout answered wrongly and was corrected from there (`prompts/reflection.py`).
+
+    after_turn: how many turns of the wrong rollout were kept; its answer is not part of the turns. max_turns: model
+    turns allowed in all, those of the wrong rollout included.
+    """
+
+    after_turn: int
+    max_turns: int
     wrong_answer: str
     wrong_raw: str
 
@@ -145,7 +163,8 @@ class Trajectory(Record):
     trajectory_id: "{question_id}@{attempt}". protocol, protocol_version: which renderer the turns belong to.
     status: `answered`; `gave_up` (turns ran out); `malformed` (too many invalid turns); `failed` (see error).
     final_answer: verbatim; answer_shown, interval_shown: whether the reference was revealed to the teacher.
-    hints: every hint shown, in order. video and overview are None where the video could not be used.
+    hints: every hint shown, in order. reflection: None where no wrong rollout is corrected. video and overview are None
+    where the video could not be used.
     tools: JSON schemas of the tools that the chat was rendered with, to the letter as its system message holds them.
     """
 
@@ -169,6 +188,7 @@ class Trajectory(Record):
     usage: Usage
     error: Failure | None
     tools: tuple[str, ...] = ()
+    reflection: Reflection | None = None
 
     def dialogue(self) -> Dialogue:
         """The state that the protocol renders. Raises ValueError for a trajectory that never began."""
@@ -179,5 +199,5 @@ class Trajectory(Record):
             video=self.video,
             overview=self.overview,
             turns=self.turns,
-            max_turns=self.max_turns,
+            max_turns=self.reflection.max_turns if self.reflection else self.max_turns,
         )

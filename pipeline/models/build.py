@@ -60,7 +60,7 @@ class RememberedModel:
 
 
 def chat_model(config: Endpoint | Local | Demo, role: str, calls: CallStore, protocol: ZoomProtocol) -> ChatModel:
-    """The captioner or teacher of a config. protocol: what the demo's teacher speaks; the others are told in the chat.
+    """The captioner, teacher or student of a config. protocol: what the demo's teacher speaks; others are told by chat.
 
     Raises UserError where a local model cannot be loaded.
     """
@@ -70,7 +70,7 @@ def chat_model(config: Endpoint | Local | Demo, role: str, calls: CallStore, pro
         return EndpointModel(config, role, calls)
     model = _demo() if isinstance(config, Demo) else _local(config)
     remembered = RememberedModel(model, model.request_key, role, calls)
-    if isinstance(config, Demo) and role == "teacher":
+    if isinstance(config, Demo) and role in ("teacher", "student"):
         return _demo_teacher(model, remembered, calls, protocol)
     return remembered
 

@@ -49,6 +49,7 @@ ROLLED_OUT = (
     Column("think_chars", "list_sum([length(t.think) for t in r.turns])::BIGINT", "characters of all thoughts"),
     Column("n_invalid", "len([1 for t in r.turns if t.error != ''])", "turns that broke the protocol"),
     Column("n_trainable", "len([1 for t in r.turns if t.trainable])", "turns that a trainer learns"),
+    Column("reflected", "r.reflection IS NOT NULL", "a wrong rollout that the teacher corrected"),
     Column("n_hints", "len(r.hints)", "hints shown to the teacher"),
     Column("hint_level", "len(r.hints) - 1", "last step of the ladder of hints, -1 without a hint"),
     Column("answer_shown", "r.answer_shown", "the reference answer was shown to the teacher"),

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.shards.card import Card, Tally, identity_in, render, tally_in
 from pipeline.shards.condition import Clause, Condition
-from pipeline.shards.export import MEDIA_FOLDER, Exporter, Made, Split
+from pipeline.shards.export import MEDIA_FOLDER, Exporter, Learn, Made, Split
 from pipeline.shards.files import write_split
 from pipeline.shards.formats.layout import Format, Kind, Layout, Media
 from pipeline.shards.formats.native import NATIVE
@@ -39,7 +39,7 @@ CREATE OR REPLACE TABLE kept AS
 SELECT k.shard, k.trajectory_id, k.protocol, k.teacher, k.verifier, k.evidence_gain, k.p_gold_evidence, k.grounding_iou,
     k.p_gold_steps, o.n_attempts, o.n_correct, row_number() OVER (ORDER BY k.trajectory_id) - 1 AS rank
 FROM (SELECT * FROM rows WHERE {loss} IS NULL {first}) k JOIN (
-    SELECT question_id, count(*) FILTER (answer_correct) AS n_correct,
+    SELECT question_id, count(*) FILTER (answer_correct AND NOT coalesce(reflected, false)) AS n_correct,
         count(*) FILTER (answer_correct IS NOT NULL OR status NOT IN ('answered', 'not_run')) AS n_attempts
     FROM rows GROUP BY question_id
 ) o USING (question_id)
@@ -54,8 +54,9 @@ class Order:
     """What to cut.
 
     name: folder under `cuts/`; kind: what is trained; rows_per_file: at most, in Parquet. format: whose records; media:
-    how they hold pictures, None for the format's way. test_share: of the videos, in 0..1, drawn by their ids and the
-    seed. tokenizer: whose tokens are counted, "" for none; max_tokens: rows with more are dropped.
+    how they hold pictures, None for the format's way. learn: of a corrected rollout all turns, or its corrections.
+    test_share: of the videos, in 0..1, drawn by their ids and the seed. tokenizer: whose tokens are counted, "" for
+    none; max_tokens: rows with more are dropped.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Order:
     rows_per_file: int
     format: Format = NATIVE
     media: Media | None = None
+    learn: Learn = "all"
     test_share: float = 0.0
     seed: int = 0
     tokenizer: str = ""
@@ -141,6 +143,8 @@ def _require_fitting(rows: Rows, order: Order) -> None:
     of = order.format
     if not 0 <= order.test_share < 1:
         raise UserError(f"--test-share {order.test_share}: from 0 up to, not including, 1")
+    if order.learn != "all" and order.kind != "sft":
+        raise UserError(f"--learn {order.learn} is for SFT rows: leave it out for {order.kind}")
     if order.max_tokens is not None and not order.tokenizer:
         raise UserError("--max-tokens needs --tokenizer: tokens of which model?")
     kept = [row["protocol"] for row in rows.query("SELECT DISTINCT protocol FROM kept ORDER BY 1")]
@@ -161,6 +165,7 @@ def _identity(rows: Rows, order: Order, condition: Condition, media: Media) -> d
         "kind": order.kind,
         "format": order.format.name,
         "media": media,
+        "learn": order.learn,
         "preset": order.condition.name,
         "condition": condition.sql,
         "rows_per_file": str(order.rows_per_file),
@@ -209,6 +214,7 @@ def _exporter(
         kind=order.kind,
         media=media,
         layout=layout,
+        learn=order.learn,
         origin={"run_fingerprint": identity["run_fingerprint"], "kept_by": identity["condition"]},
         test_share=order.test_share,
         seed=order.seed,

@@ -10,12 +10,15 @@ import pyarrow as pa
 
 from pipeline.shards.formats.layout import Example, Kind, Layout, Media, Piece, Sample, placeholders
 from pipeline.shards.pictures import Encoded, VideoPictures
-from pipeline.shards.samples import Facts, rl_sample, sft_samples, step_samples
+from pipeline.shards.samples import Facts, corrections_only, rl_sample, sft_samples, step_samples
 from pipeline.shards.tokens import TokenCounter
 from schemas.errors import Fatal, Rejected
 from schemas.trajectory import Trajectory
 
 Split = Literal["train", "test"]
+
+Learn = Literal["all", "corrections"]
+"""Which turns carry loss where a wrong rollout was corrected: the wrong ones too, as VideoZoomer trains, or not."""
 
 TOKENS = pa.field("n_tokens", pa.int64())
 MEDIA_FOLDER = "media"
@@ -50,6 +53,7 @@ class Exporter:
     kind: Kind
     media: Media
     layout: Layout
+    learn: Learn
     origin: dict[str, str]
     test_share: float
     seed: int
@@ -85,7 +89,13 @@ class Exporter:
             return steps
         if self.kind == "rl":
             return [rl_sample(trajectory, facts, self.origin)]
-        return sft_samples(trajectory, facts, self.origin)
+        samples = sft_samples(trajectory, facts, self.origin)
+        if self.learn == "corrections":
+            samples = [corrections_only(sample) for sample in samples]
+        learnable = [sample for sample in samples if any(m.train for m in sample.messages)]
+        if lost := len(samples) - len(learnable):
+            self.dropped["nothing to learn"] += lost
+        return learnable
 
     def _video(self, examples: Sequence[Example]) -> list[Made]:
         parts = [part for example in examples for part in self._parts(example)]

@@ -40,13 +40,22 @@ def sft_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) ->
     ]
 
 
+def corrections_only(sample: SftSample) -> SftSample:
+    """The sample without loss on the wrong rollout that a reflection corrects; itself where there is none."""
+    if not any(m.origin == "reflection" for m in sample.messages):
+        return sample
+    messages = (m.model_copy(update={"train": m.train and m.origin == "reflection"}) for m in sample.messages)
+    return sample.model_copy(update={"messages": tuple(messages)})
+
+
 def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> RlSample:
     """The prompt of a kept trajectory's question, before any turn. facts: also `n_attempts` and `n_correct`.
 
     Raises as `sft_samples` does.
     """
     question = trajectory.question
-    messages = _protocol(trajectory).messages(trajectory.model_copy(update={"turns": ()}).dialogue())
+    unbegun = trajectory.model_copy(update={"turns": (), "reflection": None})
+    messages = _protocol(trajectory).messages(unbegun.dialogue())
     _sound(trajectory, messages)
     return RlSample(
         prompt=_sample_messages(messages),
@@ -135,7 +144,7 @@ def _media_marks(text: str) -> list[str]:
 
 
 def _sample_messages(messages: Sequence[Message]) -> tuple[SampleMessage, ...]:
-    return tuple(SampleMessage(role=m.role, content=m.text, train=m.trainable) for m in messages)
+    return tuple(SampleMessage(role=m.role, content=m.text, train=m.trainable, origin=m.origin) for m in messages)
 
 
 def _images(messages: Sequence[Message]) -> tuple[MediaReference, ...]:

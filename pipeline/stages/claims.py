@@ -25,11 +25,15 @@ class Claim:
 
 
 def claims(trajectory: Trajectory) -> list[Claim]:
-    """The statements of all thoughts that follow a look at the video, each where it was first made."""
+    """The statements of all thoughts that follow a look at the video, each where it was first made.
+
+    Those of a wrong rollout that a reflection corrects are known to be wrong, and left out.
+    """
     looks: list[str] = []
     found: dict[str, Claim] = {}
-    for turn in trajectory.turns:
-        for statement in statements(turn.think) if looks else ():
+    first = trajectory.reflection.after_turn if trajectory.reflection else 0
+    for number, turn in enumerate(trajectory.turns):
+        for statement in statements(turn.think) if looks and number >= first else ():
             found.setdefault(statement, Claim(statement, tuple(reversed(looks))))
         looks += [observation.call_id for observation in turn.observations if observation.shows]
     return list(found.values())

@@ -33,7 +33,7 @@ _SURELY = r"(?:(?:clearly|certainly|surely|definitely|obviously|simply) )?"
 
 
 def hint_leak(trajectory: Trajectory, shown: str) -> bool | None:
-    """Whether the text written after a hint betrays it; None for a trajectory without a hint.
+    """Whether the text written after a hint betrays it; None for a trajectory without a hint or a reflection.
 
     It does where it speaks of a hint, of being told where to look, or of an earlier answer that was wrong; where it
     shares `COPIED_WORDS` words in a row with a hint that stand nowhere in `shown`; or where it places what is asked
@@ -41,11 +41,14 @@ def hint_leak(trajectory: Trajectory, shown: str) -> bool | None:
     call what a hint names is what a hint is for.
 
     shown: all else that the teacher was shown. A remark on its own zooms ("the first clip was the wrong place"), on a
-    tool's answer or on the video ("the caption hints at a kitchen") is no leak.
+    tool's answer or on the video ("the caption hints at a kitchen") is no leak. That an answer was wrong is what a
+    reflection is told, as a hint would.
     """
-    if not trajectory.hints:
+    told_after = [hint.after_turn for hint in trajectory.hints]
+    told_after += [trajectory.reflection.after_turn] if trajectory.reflection else []
+    if not told_after:
         return None
-    first = min(hint.after_turn for hint in trajectory.hints)
+    first = min(told_after)
     written = [_visible(turn) for turn in trajectory.turns[first:]]
     if any(_speaks_of_a_hint(sentence) for text in written for sentence in sentences(text)):
         return True

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.plan import Planned
 from pipeline.stages.items import Care, Work, walk
-from pipeline.stages.rollout import Rollout, Teaching, unstarted
+from pipeline.stages.rollout import Rollout
+from pipeline.stages.teaching import Teaching, unstarted
 from pipeline.stages.videos import OpenVideos
 from schemas.captions import CaptionTree
 from schemas.errors import Failure, Rejected

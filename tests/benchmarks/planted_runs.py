@@ -26,8 +26,8 @@ from pipeline.sources import video_uri
 from pipeline.stages.caption import CaptionStage, VideoJob
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
-from pipeline.stages.rollout import Teaching
 from pipeline.stages.teach import TeachStage
+from pipeline.stages.teaching import Teaching
 from pipeline.store import RunStore, to_parquet
 from prompts.protocol import Setting
 from prompts.protocols import protocol

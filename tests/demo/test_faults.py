@@ -20,8 +20,8 @@ from pipeline.sources import jsonl_question
 from pipeline.stages.caption import CaptionStage, VideoJob
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
-from pipeline.stages.rollout import Teaching
 from pipeline.stages.teach import TeachStage
+from pipeline.stages.teaching import Teaching
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.protocols import protocol
 from prompts.rendering import question_text

@@ -17,8 +17,8 @@ from pipeline.plan import Planned
 from pipeline.stages.caption import CaptionStage, VideoJob
 from pipeline.stages.items import Care
 from pipeline.stages.mentions import consistent, zooms_mentioned
-from pipeline.stages.rollout import Teaching
 from pipeline.stages.teach import TeachStage
+from pipeline.stages.teaching import Teaching
 from prompts import framethinker, longvideo_r1, longvt, love_r1, timesearch_r, videozoomer
 from prompts.judging import answers_match
 from prompts.protocols import protocol

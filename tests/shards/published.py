@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.stages.items import Care
-from pipeline.stages.rollout import Teaching
 from pipeline.stages.teach import TeachStage
+from pipeline.stages.teaching import Teaching
 from pipeline.store import RunStore
 from prompts.protocols import protocol
 from schemas.config import Rollout

@@ -12,9 +12,9 @@ from pipeline.models.chat import ChatMessage, Embedder
 from pipeline.models.endpoint import EndpointModel
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
-from pipeline.stages.rollout import Teaching
 from pipeline.stages.search import greedy_map, relevant_and_unlike
 from pipeline.stages.teach import TeachStage
+from pipeline.stages.teaching import Teaching
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
 from schemas.config import AS_PUBLISHED, Endpoint, Rollout, View

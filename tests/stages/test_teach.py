@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.stages.caption import CaptionStage, VideoJob
 from pipeline.stages.items import Care
-from pipeline.stages.rollout import Teaching
 from pipeline.stages.teach import TeachStage
+from pipeline.stages.teaching import Teaching
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
 from schemas.config import AS_PUBLISHED, Captions, Rollout, View
