@@ -13,7 +13,7 @@ PIXELS_PER_TOKEN = 28 * 28
 """Pixels of a picture that make one token for Qwen2-VL and Qwen2.5-VL; other models count otherwise."""
 
 CHARACTERS_PER_TOKEN = 4
-_SYSTEM_TOKENS, _THOUGHT_TOKENS, _CAPTION_TOKENS, _TIME_TOKENS, _ZOOM_FRAMES = 400, 200, 300, 8, 12
+_SYSTEM_TOKENS, _THOUGHT_TOKENS, _CAPTION_TOKENS, _TIME_TOKENS = 400, 200, 300, 8
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def _attempt(config: RunConfig, protocol: ZoomProtocol, video: Video, turns: ran
         start += caption_width(video.duration_s, config.captions.min_width) * _CAPTION_TOKENS
         step += _CAPTION_TOKENS
     elif plan := protocol.overview_plan(video):
-        zoom = FramePlan(budget=plan.budget, indices=tuple(range(_ZOOM_FRAMES)))
         start += _plan_tokens(config.view.overview(plan), video)
-        step += _plan_tokens(config.view.zoom(zoom), video)
+        if zoom := protocol.typical_zoom(video):
+            step += _plan_tokens(config.view.zoom(zoom), video)
     return sum(start + turn * step for turn in turns), len(turns) * _THOUGHT_TOKENS
 
 

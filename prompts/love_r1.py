@@ -151,6 +151,9 @@ class LoveR1(ZoomProtocol):
         times = tuple(min(time, last) for time in spread(start, min(end, last), count))
         return FramePlan(budget=SLOW, times_s=times, stamp=True)
 
+    def typical_zoom(self, video: Video) -> FramePlan:
+        return FramePlan(budget=SLOW, indices=tuple(range(SLOW_FRAMES[0])))
+
 
 def reward(trajectory: Trajectory, step: int) -> float | None:
     """accuracy + format of one step (its number from 0), each 0 or 1; None for a step that is left out of training.

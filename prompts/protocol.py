@@ -50,6 +50,10 @@ class Setting:
         return cls(video, None if width is None else Segments(video.duration_s, width))
 
 
+TYPICAL_FRAMES = 12
+"""Frames of an ordinary zoom, for estimates, where a protocol says nothing else."""
+
+
 class ZoomProtocol(ABC):
     """How a model zooms. Instances hold no state.
 
@@ -114,6 +118,11 @@ class ZoomProtocol(ABC):
     @abstractmethod
     def zoom_plan(self, action: Action, setting: Setting) -> FramePlan:
         """The frames of a resolved action: those shown, or, for an action answered by text, those of its segment."""
+
+    def typical_zoom(self, video: Video) -> FramePlan | None:
+        """Frames of an ordinary zoom, for estimates; None where zooms bring texts."""
+        plan = self.overview_plan(video)
+        return None if plan is None else FramePlan(budget=plan.budget, indices=tuple(range(TYPICAL_FRAMES)))
 
     def candidates(self, action: Action, setting: Setting) -> FramePlan | None:
         """The frames among which an embedder may choose, by the query of a resolved zoom, as many as `zoom_plan` has;

@@ -173,6 +173,9 @@ class TimeSearchR(ZoomProtocol):
         count = max(1, min(action.num_frames or MAX_FRAMES, MAX_FRAMES))
         return FramePlan(budget=ZOOM, times_s=uniform(_grid(action, setting.video), count))
 
+    def typical_zoom(self, video: Video) -> FramePlan:
+        return FramePlan(budget=ZOOM, indices=tuple(range(MAX_FRAMES)))
+
     def candidates(self, action: Action, setting: Setting) -> FramePlan | None:
         """2 frames a second within the span, at most 512."""
         return FramePlan(budget=CANDIDATE, times_s=uniform(_grid(action, setting.video), CANDIDATES))

@@ -32,6 +32,20 @@ def test_pictures_are_counted_at_the_size_they_are_shown() -> None:
     assert tokens("videozoomer", zoom_side=64, zoom_frames=2) == {"teacher": (6, 3 * (2 * first + 200 + 2 * small))}
 
 
+def test_a_reflection_is_counted_as_the_teachers_and_the_rollout_as_the_students() -> None:
+    job = {
+        "source": {"path": "q", "videos": "v"},
+        "teacher": {"model": "m", "base_url": "http://h/v1"},
+        "rollout": {"reflect": 2},
+    }
+    alone = estimate(RunConfig.model_validate(job), protocol("videozoomer"), [(VIDEO, 3)], 2)
+    assert [(role.role, role.calls) for role in alone] == [("teacher", 12)]
+    named = job | {"student": {"model": "s", "base_url": "http://h/v1"}}
+    both = estimate(RunConfig.model_validate(named), protocol("videozoomer"), [(VIDEO, 3)], 2)
+    assert [(role.role, role.calls) for role in both] == [("student", 6), ("teacher", 6)]
+    assert sum(role.prompt_tokens for role in both) == alone[0].prompt_tokens
+
+
 @pytest.mark.parametrize("view", [{"caption_frames": 4}, {"caption_side": 80}])
 def test_captions_from_fewer_or_smaller_frames_cost_less(view: dict[str, int]) -> None:
     full, narrowed = tokens("longvideo_r1"), tokens("longvideo_r1", **view)
