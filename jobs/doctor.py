@@ -48,7 +48,7 @@ def _findings(config: RunConfig) -> Iterator[Finding]:
     except UserError as error:
         yield Finding("protocol", False, str(error))
     yield from _source(config)
-    for role in ("captioner", "teacher", "verifier"):
+    for role in ("captioner", "teacher", "student", "verifier"):
         model = getattr(config, role)
         if isinstance(model, Endpoint):
             yield _endpoint(role, model)
