@@ -26,7 +26,8 @@ _READ = {
     "caption": ("video_id", "status", "error", "usage", *(f"video.{name}" for name in _VIDEO)),
     "teach": (
         *("trajectory_id", "status", "protocol", "teacher", "final_answer", "answer_shown", "interval_shown"),
-        *("usage", "error", "hints.list.element.level", *(f"turns.list.element.{name}" for name in _TURN)),
+        *("usage", "error", "reflection.max_turns", "hints.list.element.level"),
+        *(f"turns.list.element.{name}" for name in _TURN),
     ),
     "replay": tuple(arrow_schema(Verdict).names),
 }

@@ -9,6 +9,7 @@ from pipeline.shards.columns import COLUMNS
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.errors import Fatal, UserError
+from schemas.trajectory import Reflection
 from schemas.verdict import Verdict
 from tests.shards.runs import GOOD, HOSTILE, begin, commit, question, trajectory, tree, verdict, whole_run
 
@@ -38,6 +39,17 @@ def test_what_no_stage_has_done_yet_is_there_and_unknown(rows: Rows) -> None:
 def test_a_run_that_has_only_been_planned_loads(tmp_path: Path) -> None:
     rows = Rows(begin(str(tmp_path), [question(0, "v0")], attempts=3))
     assert count(rows, "status = 'not_run'") == 3
+
+
+def test_a_corrected_rollout_is_told_from_others(tmp_path: Path) -> None:
+    store = begin(str(tmp_path), [question(0, "v0")], attempts=2)
+    made = [trajectory(question(0, "v0"), n, turns=GOOD, final="C") for n in range(2)]
+    wrong = Reflection(after_turn=1, max_turns=5, wrong_answer="A", wrong_raw="<answer>A</answer>")
+    made[1] = made[1].model_copy(update={"reflection": wrong})
+    commit(store, "caption", 0, [tree("v0")])
+    commit(store, "teach", 0, made)
+    commit(store, "replay", 0, [verdict(t) for t in made])
+    assert [count(Rows(store), c) for c in ("reflected", "NOT reflected")] == [1, 1]
 
 
 def test_a_run_on_an_object_store_loads() -> None:
