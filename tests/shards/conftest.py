@@ -8,7 +8,7 @@ from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from tests.shards.films import film_run
 from tests.shards.published import Runs, published_run
-from tests.shards.runs import answer_turn, begin, caption_turn, commit, question, trajectory, tree, verdict, whole_run
+from tests.shards.runs import walk_run, whole_run
 
 
 @pytest.fixture
@@ -29,13 +29,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 @pytest.fixture(scope="session")
 def walks(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """A run of `longvideo_r1`: captions, no pictures."""
-    store = begin(str(tmp_path_factory.mktemp("walks")), [question(0, "cg/v0.mp4")], 1, "longvideo_r1")
-    turns = (caption_turn(), answer_turn("C"))
-    made = trajectory(question(0, "cg/v0.mp4"), 0, turns=turns, final="C", protocol="longvideo_r1")
-    commit(store, "caption", 0, [tree("cg/v0.mp4")])
-    commit(store, "teach", 0, [made])
-    commit(store, "replay", 0, [verdict(made, p_gold_steps=(0.5, 0.75))])
-    return store
+    return walk_run(str(tmp_path_factory.mktemp("walks")))
 
 
 @pytest.fixture(scope="session")

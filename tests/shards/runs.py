@@ -203,6 +203,17 @@ def commit(store: RunStore, stage: str, shard: int, rows: Sequence[CaptionTree |
 GOOD = (zoom_turn("Look at [2, 5], ünï."), answer_turn("C"))
 
 
+def walk_run(url: str) -> RunStore:
+    """A run of `longvideo_r1`: captions, no pictures."""
+    asked = question(0, "cg/v0.mp4")
+    store = begin(url, [asked], 1, "longvideo_r1")
+    made = trajectory(asked, 0, turns=(caption_turn(), answer_turn("C")), final="C", protocol="longvideo_r1")
+    commit(store, "caption", 0, [tree("cg/v0.mp4")])
+    commit(store, "teach", 0, [made])
+    commit(store, "replay", 0, [verdict(made, p_gold_steps=(0.5, 0.75))])
+    return store
+
+
 def whole_run(url: str) -> RunStore:
     """Five videos, ten attempts: every way to be kept or lost once, and one shard that no stage has seen."""
     asked = [question(n, f"v{n}") for n in range(5)]

@@ -24,15 +24,16 @@ LAYOUTS = [(f.name, kind, media) for f in FORMATS if f.name not in ATTEMPTS for 
 """Of the formats for films and walks; for the other protocols see `test_published.py`."""
 
 
-def run_for(name: str, films: RunStore, walks: RunStore) -> RunStore:
-    return walks if name == "longvideo_r1" else films
+def run_for(name: str, media: Media, films: RunStore, walks: RunStore) -> RunStore:
+    texts = name.startswith("trl") and media == "reference"
+    return walks if name == "longvideo_r1" or texts else films
 
 
 @pytest.mark.parametrize(("name", "kind", "media"), LAYOUTS)
 def test_empty_and_full_files_have_one_schema_and_a_picture_for_each_mark(
     films: RunStore, walks: RunStore, name: str, kind: Kind, media: Media
 ) -> None:
-    store, layout = run_for(name, films, walks), known_format(name).layouts[kind, media]
+    store, layout = run_for(name, media, films, walks), known_format(name).layouts[kind, media]
     full, empty = f"{name}-{kind}-{media}", f"{name}-{kind}-{media}-none"
     rows = made(store, full, kind, format=name, media=media)
     assert rows and made(store, empty, kind, "n_zooms > 99", format=name, media=media) == []
@@ -215,6 +216,23 @@ def test_captions_need_no_pictures_in_any_general_format(walks: RunStore) -> Non
     (row,) = made(walks, "text-verl", "rl", format="verl")
     assert row["images"] == [] and row["extra_info"]["caption_width"] == 4
     assert "media" not in {path.split("/")[0] for path in digests(walks, "text-ms-swift")}
+
+
+def test_trl_has_texts_alone_for_models_without_vision(
+    walks: RunStore, films: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = made(walks, "words", "sft", format="trl", media="reference")
+    assert list(row) == ["messages"] and [m["role"] for m in row["messages"]] == [
+        "system",
+        *(["user", "assistant"] * 2),
+    ]
+    assert row["messages"][-1]["content"] == "<think>so it is</think>\n<answer>C</answer>"
+    first, second = made(walks, "word-steps", "sft", format="trl-steps", media="reference")
+    assert first["completion"] == [row["messages"][2]] and second["prompt"] == row["messages"][:4]
+    (row,) = made(walks, "word-rl", "rl", format="trl", media="reference")
+    assert list(row) == ["prompt", "ground_truth", "question_id", "choices", "clue_intervals"]
+    assert made(films, "words", "sft", format="trl", media="reference") == []
+    assert f"not written    {FILMS}  holds pictures" in capsys.readouterr().out
 
 
 def test_the_command_names_the_formats_that_exist() -> None:

@@ -111,6 +111,15 @@ def test_longvt_has_its_rl_row(runs: Runs) -> None:
     }
 
 
+def test_alpaca_leaves_out_what_a_tool_said(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    """`AlpacaDatasetConverter` makes all history the user's; LLaMA-Factory's templates write a tool's otherwise."""
+    store = runs("timesearch_r")
+    assert published_rows(store, "tool", "sft", format="llamafactory-alpaca") == []
+    assert "not written    2  tool message" in capsys.readouterr().out
+    (row,) = published_rows(store, "tool", "sft", format="llamafactory")
+    assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant", "tool", "assistant"]
+
+
 def test_love_r1_has_a_record_for_each_step(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     """What `LazySupervisedDataset` of sft_video.py reads: method facts 2.5."""
     store = runs("love_r1")

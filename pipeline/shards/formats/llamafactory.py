@@ -71,8 +71,11 @@ def sharegpt_pieces(example: Example) -> list[Piece]:
 
 
 def alpaca_pieces(example: Example) -> list[Piece]:
-    """One piece for each learned turn, where the roles alternate; else Rejected."""
-    return [_alternating(piece) for piece in turn_by_turn(example)]
+    """One piece for each learned turn, where the roles alternate and none is a tool's; else Rejected."""
+    pieces = [_alternating(piece) for piece in turn_by_turn(example)]
+    if any(m.role == "tool" for piece in pieces for m in piece.messages):
+        raise Rejected("tool message", "Alpaca's history knows the user only, whose text templates write otherwise")
+    return pieces
 
 
 def sharegpt(piece: Piece, pictures: Sequence[Any]) -> Columns:

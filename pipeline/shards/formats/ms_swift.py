@@ -10,7 +10,8 @@ Tools stay in the system text: of a column `tools` ms-swift drops each null (`re
 schema has, and so would write other bytes than the teacher saw.
 
 Learned tokens: `swift/loss_scale/base.py` reads `loss` of an assistant message and learns it where it is true, whatever
-the loss scale's strategy. It says exactly what our `train` says, so no trajectory is rejected for its mask.
+the loss scale's strategy. It says exactly what our `train` says, so no trajectory is rejected for its mask. Templates
+that write thoughts in their own way change the texts: for Qwen3 choose `--template qwen3_nothinking`.
 """
 
 from collections.abc import Sequence

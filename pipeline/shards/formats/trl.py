@@ -12,6 +12,11 @@ sequence, observations included, unless `assistant_only_loss=True` (transformers
 generation marks), and then every assistant message; of `prompt` and `completion` the completion only, by default. So
 `trl` is for `assistant_only_loss=True` and rejects a trajectory with a turn that must not be learned; `trl-steps` holds
 one prompt and completion for each learned turn, which says the mask exactly and costs a pass over the prompt each.
+
+A model without vision refuses rows with a column `images`, empty or not, and templates such as Qwen3's take no parts:
+for it `--media reference` writes texts alone, and rejects what has pictures. Qwen3's template also takes thoughts out
+of a turn and writes them with other line breaks: train with one that leaves it as it is (`chat_template_path`), such
+as Qwen3-Instruct-2507's.
 """
 
 from collections.abc import Sequence
@@ -22,6 +27,7 @@ import pyarrow as pa
 from pipeline.shards.formats.layout import (
     IMAGE,
     INTERVALS,
+    MESSAGE,
     PARTED,
     PLACEHOLDER,
     Columns,
@@ -30,6 +36,7 @@ from pipeline.shards.formats.layout import (
     Piece,
     all_learned,
     columns,
+    plain_messages,
     prompt_sample,
     turn_by_turn,
     whole,
@@ -38,16 +45,21 @@ from schemas.errors import Rejected
 from schemas.samples import SampleMessage
 
 _IMAGES = pa.list_(IMAGE)
-SFT = columns(("messages", PARTED), ("images", _IMAGES))
-STEPS = columns(("prompt", PARTED), ("completion", PARTED), ("images", _IMAGES))
-RL = columns(
-    ("prompt", PARTED),
-    ("images", _IMAGES),
+_TEXTS = pa.list_(MESSAGE)
+_REWARD = (
     ("ground_truth", pa.string()),
     ("question_id", pa.string()),
     ("choices", pa.list_(pa.string())),
     ("clue_intervals", INTERVALS),
 )
+SFT = columns(("messages", PARTED), ("images", _IMAGES))
+STEPS = columns(("prompt", PARTED), ("completion", PARTED), ("images", _IMAGES))
+RL = columns(("prompt", PARTED), ("images", _IMAGES), *_REWARD)
+TEXT_SFT = columns(("messages", _TEXTS))
+TEXT_STEPS = columns(("prompt", _TEXTS), ("completion", _TEXTS))
+TEXT_RL = columns(("prompt", _TEXTS), *_REWARD)
+
+_ENDS = ("prompt", "completion")
 
 
 def parts(text: str) -> list[Columns]:
@@ -78,10 +90,31 @@ def _step(piece: Piece, pictures: Sequence[Any]) -> Columns:
 
 
 def _rl(piece: Piece, pictures: Sequence[Any]) -> Columns:
+    return {"prompt": _messages(piece.messages), "images": list(pictures)} | _reward(piece)
+
+
+def _text_sft(piece: Piece, pictures: Sequence[Any]) -> Columns:
+    return {"messages": _texts(piece.messages)}
+
+
+def _text_step(piece: Piece, pictures: Sequence[Any]) -> Columns:
+    *prompt, completion = _texts(piece.messages)
+    return {"prompt": prompt, "completion": [completion]}
+
+
+def _text_rl(piece: Piece, pictures: Sequence[Any]) -> Columns:
+    return {"prompt": _texts(piece.messages)} | _reward(piece)
+
+
+def _texts(messages: Sequence[SampleMessage]) -> list[Columns]:
+    if any(PLACEHOLDER in message.content for message in messages):
+        raise Rejected("holds pictures", "rows of texts alone are for models without vision")
+    return plain_messages(messages)
+
+
+def _reward(piece: Piece) -> Columns:
     sample = prompt_sample(piece.example)
     return {
-        "prompt": _messages(piece.messages),
-        "images": list(pictures),
         "ground_truth": sample.ground_truth,
         "question_id": sample.provenance.question_id,
         "choices": list(sample.choices),
@@ -94,7 +127,9 @@ TRL = Format(
     about="TRL: a conversation a row for `assistant_only_loss=True`; prompts for GRPO",
     layouts={
         ("sft", "embedded"): Layout(_sft, SFT, "parquet", ("messages",), "images", all_learned),
+        ("sft", "reference"): Layout(_text_sft, TEXT_SFT, "parquet", ("messages",), "", all_learned),
         ("rl", "embedded"): Layout(_rl, RL, "parquet", ("prompt",), "images", whole),
+        ("rl", "reference"): Layout(_text_rl, TEXT_RL, "parquet", ("prompt",), "", whole),
     },
 )
 
@@ -102,6 +137,7 @@ TRL_STEPS = Format(
     name="trl-steps",
     about="TRL: a prompt and completion for each learned turn",
     layouts={
-        ("sft", "embedded"): Layout(_step, STEPS, "parquet", ("prompt", "completion"), "images", turn_by_turn),
+        ("sft", "embedded"): Layout(_step, STEPS, "parquet", _ENDS, "images", turn_by_turn),
+        ("sft", "reference"): Layout(_text_step, TEXT_STEPS, "parquet", _ENDS, "", turn_by_turn),
     },
 )
