@@ -47,11 +47,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a trainer should make of a row: the text, the turns with labels, the pictures, what a reward is given."""
+    """What a trainer should make of a row: the text, the turns with labels, the pictures, what a reward is given.
+
+    pictures: their files, as the teacher was shown them, in order.
+    """
 
     text: str
     learned: list[str]
-    images: int
+    pictures: list[str]
     columns: dict[str, Any]
 
 
@@ -101,13 +104,16 @@ def task(case: Case, store: RunStore) -> dict[str, Any]:
     """Cuts the run, and says to a child what to read."""
     _rows(store, case.cut, case.kind, format=case.format, media=case.media)
     folder = store.storage.path(f"cuts/{case.cut}")
-    more = {"name": f"{case.cut} {case.run}", "folder": folder, "cut": case.cut, "vision": case.vision}
+    shown = [row.pictures for row in wanted(case, store)]
+    more = {"name": f"{case.cut} {case.run}", "folder": folder, "cut": case.cut, "vision": case.vision, "shown": shown}
     return asdict(case) | more | {"last_turn": case.learns == "turns"}
 
 
 def wanted(case: Case, store: RunStore) -> list[Wanted]:
-    """From `native` rows of the same kind, which hold what the renderer says and the mask."""
-    rows = _rows(store, f"native-{case.kind}", case.kind, format="native")
+    """From `native` rows of the same kind, which hold what the renderer says, the mask, and the pictures."""
+    rows = _rows(store, f"native-{case.kind}", case.kind, format="native", media="embedded")
+    for row in rows:
+        row["files"] = [_kept(store, image) for image in row["images"]]
     return [one for row in rows for one in (_prompt(case, row) if case.learns == "prompt" else _learned(case, row))]
 
 
@@ -116,21 +122,30 @@ def _rows(store: RunStore, name: str, kind: Kind, **export: Any) -> list[dict[st
         return made(store, name, kind, **export)
 
 
+def _kept(store: RunStore, image: dict[str, Any]) -> str:
+    path = Path(store.storage.path("shown")) / image["path"]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(image["bytes"])
+    return str(path)
+
+
 def _learned(case: Case, row: dict[str, Any]) -> Iterator[Wanted]:
     messages = row["messages"]
     learned = [n for n, message in enumerate(messages) if message["train"]]
     if case.learns == "turns":
         for last in learned:
-            yield _wanted(case, messages[: last + 1], [last])
+            yield _wanted(case, row, last + 1, [last])
         return
     shown = messages[: learned[-1] + 1]
     if case.learns == "each" or all(m["train"] for m in shown if m["role"] == "assistant"):
-        yield _wanted(case, shown, learned)
+        yield _wanted(case, row, len(shown), learned)
 
 
-def _wanted(case: Case, messages: Sequence[dict[str, Any]], learned: Sequence[int]) -> Wanted:
+def _wanted(case: Case, row: dict[str, Any], length: int, learned: Sequence[int]) -> Wanted:
+    messages = row["messages"][:length]
     turns = [messages[n]["content"] + END for n in learned]
-    return Wanted(_chat(case, messages), turns, sum(m["content"].count("<image>") for m in messages), {})
+    pictures = row["files"][: sum(m["content"].count("<image>") for m in messages)]
+    return Wanted(_chat(case, messages), turns, pictures, {})
 
 
 def _prompt(case: Case, row: dict[str, Any]) -> Iterator[Wanted]:
@@ -141,7 +156,7 @@ def _prompt(case: Case, row: dict[str, Any]) -> Iterator[Wanted]:
         values: dict[str, Any] = {"reward_model": reward, "extra_info": given | measured}
     else:
         values = given | {"solution" if case.trainer == "ms-swift" else "ground_truth": row["ground_truth"]}
-    yield Wanted(_chat(case, row["prompt"]) + "<|im_start|>assistant\n", [], len(row["images"]), values)
+    yield Wanted(_chat(case, row["prompt"]) + "<|im_start|>assistant\n", [], row["files"], values)
 
 
 def _chat(case: Case, messages: Sequence[dict[str, Any]]) -> str:

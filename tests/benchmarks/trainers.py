@@ -101,7 +101,7 @@ def judge(case: Case, version: str, rows: Sequence[Wanted], found: dict[str, Any
 
     result.read = len(found["rows"])
     result.texts = count(lambda row, made: made["text"] == row.text)
-    result.images = count(lambda row, made: made["tokens_fit"] and made["images"] == row.images)
+    result.images = count(lambda row, made: made["pictures"] == len(row.pictures))
     if case.learns == "prompt":
         result.values = count(lambda row, made: _holds(made["columns"], row.columns))
     else:

@@ -3,8 +3,8 @@
 `RLHFDataset` reads Parquet by `datasets`, splits each content of `prompt` at `<image>` and takes the next of `images`:
 a picture, which is what `datasets` makes of an Image column. `reward_model.ground_truth`, `data_source` and
 `extra_info` go to the reward function as they are; `extra_info.index` tells questions apart, in `rl-steps` attempts.
-verl knows no reward for our `data_source`: name one by `custom_reward_function` (ours are `prompts.PROTOCOL.reward`).
-There is no mask: the policy's own tokens are learned.
+verl knows no reward for our `data_source`: name a function by `custom_reward_function`, which makes a trajectory of the
+rollout for one of ours (`prompts.PROTOCOL.reward`). There is no mask: the policy's own tokens are learned.
 
 `rl-steps` has the messages before a zoom as prompt, and in `extra_info` the recorded turn (`action`) and the verifier's
 probability of the reference before and after it: a process reward for a single step.

@@ -29,6 +29,9 @@ IGNORED = -100
 MERGED = 4
 """Patches behind one token of a picture."""
 
+NEAR = 0.1
+"""Mean difference of patches, in units of the processor's normalised pixels, that resizing may make."""
+
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}"
     "{{ message['content'] }}{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}"
@@ -141,8 +144,8 @@ def seen(tokenizer: Any, encoded: Any, names: Sequence[str] = (), source: Any = 
     """What a trainer made of one row, given its tokens, labels and pictures.
 
     text: all that is not padding, the tokens of a picture as one mark; learned: each run of tokens with a label, as
-    text; images: pictures that came through; tokens_fit: there is a mark for each patch of them; columns: the values
-    of `source` under `names`, which a reward is given.
+    text; prints: of each picture; columns: the values of `source` under `names`, which a reward is given. Raises
+    ValueError where a label is not its token, or the marks are not the pictures' patches.
     """
     ids = _flat(encoded["input_ids"])
     mask = _flat(encoded["attention_mask"]) if encoded.get("attention_mask") is not None else [1] * len(ids)
@@ -150,15 +153,42 @@ def seen(tokenizer: Any, encoded: Any, names: Sequence[str] = (), source: Any = 
     kept = [token for token, is_text in zip(ids, mask, strict=True) if is_text]
     pad = tokenizer.convert_tokens_to_ids(PAD)
     folded = [t for n, t in enumerate(kept) if t != pad or n == 0 or kept[n - 1] != pad]
-    grid = encoded.get("image_grid_thw")
-    grids = torch.as_tensor(grid).reshape(-1, 3) if grid is not None else torch.zeros(0, 3)
+    shown = prints(encoded)
+    if kept.count(pad) != sum(len(one) for one in shown) // MERGED:
+        raise ValueError(f"{kept.count(pad)} marks for pictures of {[len(one) for one in shown]} patches")
     return {
         "text": _decoded(tokenizer, folded),
         "learned": [_decoded(tokenizer, run) for run in _runs(ids, labels)],
-        "images": len(grids),
-        "tokens_fit": kept.count(pad) == int(grids.prod(dim=1).sum()) // MERGED,
+        "prints": shown,
         "columns": {name: source[name] for name in names},
     }
+
+
+def prints(encoded: Any) -> list[torch.Tensor]:
+    """The mean of each patch of each picture, by which it is known again."""
+    if encoded.get("image_grid_thw") is None:
+        return []
+    sizes = torch.as_tensor(encoded["image_grid_thw"]).reshape(-1, 3).prod(dim=1).tolist()
+    return list(torch.as_tensor(encoded["pixel_values"]).float().mean(dim=1).split(sizes))
+
+
+def in_place(found: Sequence[torch.Tensor], files: Sequence[str]) -> int:
+    """How many pictures are the files' at their places, of all of them the nearest; -1 where the number differs."""
+    from PIL import Image
+    from transformers import Qwen2VLImageProcessor
+
+    if len(found) != len(files):
+        return -1
+    if not files:
+        return 0
+    opened = [Image.open(path).convert("RGB") for path in files]
+    wanted = prints(Qwen2VLImageProcessor()(images=opened, return_tensors="pt"))
+    away = [[_distance(one, other) for other in wanted] for one in found]
+    return sum(row[n] <= min(row) and row[n] < NEAR for n, row in enumerate(away))
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().mean()) if len(one) == len(other) else float("inf")
 
 
 def _runs(ids: Sequence[int], labels: Sequence[int]) -> Iterator[list[int]]:
@@ -187,7 +217,10 @@ def serve(packages: Sequence[str], read: Callable[[Row, Path], list[Row]]) -> No
     found: dict[str, Any] = {}
     for case in task["cases"]:
         try:
-            found[case["name"]] = {"rows": read(case, Path(task["scratch"]))}
+            rows = read(case, Path(task["scratch"]))
+            for row, files in zip(rows, case["shown"], strict=True):
+                row["pictures"] = in_place(row.pop("prints"), files)
+            found[case["name"]] = {"rows": rows}
         except Exception as error:
             traceback.print_exc()
             found[case["name"]] = {"error": f"{type(error).__name__}: {error}"}

@@ -80,7 +80,9 @@ def _first(given: Row) -> Row:
     """The first of two equal prompts of a step."""
     grid = given.get("image_grid_thw")
     one: Row = {name: given[name][:1] for name in ("input_ids", "attention_mask")}
-    return one | {"image_grid_thw": None if grid is None else grid[: len(grid) // 2]}
+    if grid is None:
+        return one
+    return one | {"image_grid_thw": grid[: len(grid) // 2], "pixel_values": given["pixel_values"].chunk(2)[0]}
 
 
 if __name__ == "__main__":
