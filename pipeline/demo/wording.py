@@ -3,7 +3,9 @@
 World, questions, training and teacher share these, so that they cannot drift apart.
 """
 
-from pipeline.demo.world import Scene
+from collections.abc import Sequence
+
+from pipeline.demo.world import COLOURS, Scene
 
 UNREADABLE = "unreadable"
 """What the model says of a sign whose word it cannot make out."""
@@ -34,9 +36,25 @@ def describe(scene: Scene) -> str:
     """
     shape, extra = scene.shape, ", with a lamp" if scene.lamp else ""
     if scene.sign:
-        article = "an" if scene.sign.colour == "orange" else "a"
-        extra = f", with {article} {scene.sign.colour} sign"
+        extra = f", with {_a_sign(scene.sign.colour)}"
     return f"A {shape.size} {shape.colour} {shape.kind} moves on a {scene.background} background{extra}."
+
+
+def summary(scenes: Sequence[Scene]) -> str:
+    """What a caption says of consecutive scenes: the description of one; of several, which signs and lamps they hold.
+
+    Signs by their colours in the order of `COLOURS`, then a lamp: the small model does not keep scenes in order.
+    """
+    if len(scenes) == 1:
+        return describe(scenes[0])
+    colours = {scene.sign.colour for scene in scenes if scene.sign}
+    held = [_a_sign(colour) for colour in COLOURS if colour in colours]
+    held += ["a lamp"] if any(scene.lamp for scene in scenes) else []
+    return f"Several scenes: {', '.join(held)}." if held else "Several scenes."
+
+
+def _a_sign(colour: str) -> str:
+    return f"{'an' if colour == 'orange' else 'a'} {colour} sign"
 
 
 def sign_query(colour: str) -> str:

@@ -204,12 +204,11 @@ def _caption(
     shown = _look(video, *span, count, OVERVIEW_SIDE)
     messages = caption_messages(3 if len(scenes) == 1 else 2, [p.frame for p in shown], span, ())
     said = str(parse_caption(_text(model, messages, shown)))
-    wanted = [wording.describe(scene) for scene in scenes]
+    wanted = wording.summary(scenes)
     if len(scenes) > 1:
-        scores["captions of three scenes: whole sentences"] += [sentence in said for sentence in wanted]
-        scores["captions of three scenes: right number"].append(said.count("background") == len(scenes))
+        scores["caption of three scenes: all of it"].append(said == wanted)
         return
-    found, truth = _SENTENCE.fullmatch(said), _SENTENCE.fullmatch(wanted[0])
+    found, truth = _SENTENCE.fullmatch(said), _SENTENCE.fullmatch(wanted)
     assert truth is not None
     for number, name in enumerate(("size", "colour", "kind", "background", "extra"), start=1):
         scores[f"caption: {name}"].append(found is not None and found[number] == truth[number])

@@ -37,8 +37,8 @@ def says(film: Film, chat: Sequence[ChatMessage]) -> str:
 
 
 def described(film: Film, times: Sequence[float]) -> str:
-    """One sentence for each scene that is on screen at one of the times."""
-    return " ".join(dict.fromkeys(wording.describe(film.scene_at(time)) for time in times))
+    """The caption of the scenes that are on screen at the times."""
+    return wording.summary(list({film.scene_at(time).start_s: film.scene_at(time) for time in times}.values()))
 
 
 def read(film: Film, colour: str, times: Sequence[float], legible: Sequence[float]) -> str:

@@ -63,6 +63,19 @@ def test_a_description_is_told_from_that_of_every_other_scene_nearby() -> None:
         assert all(wording.describe(a) != wording.describe(b) for a, b in pairwise(shown.scenes))
 
 
+def test_a_caption_of_several_scenes_names_each_sign_and_lamp_once_and_in_one_order() -> None:
+    scenes = FILMS[0].scenes
+    assert wording.summary(scenes[:1]) == wording.describe(scenes[0])
+    signs = [scene for scene in scenes if scene.sign]
+    plain = [scene for scene in scenes if not scene.sign and not scene.lamp]
+    held = sorted({scene.sign.colour for scene in signs if scene.sign}, key=world.COLOURS.index)
+    articles = ["an" if colour == "orange" else "a" for colour in held]
+    named = ", ".join(f"{article} {colour} sign" for article, colour in zip(articles, held, strict=True))
+    assert wording.summary(signs) == wording.summary(signs[::-1]) == f"Several scenes: {named}."
+    assert wording.summary(plain[:2]) == "Several scenes."
+    assert wording.summary(scenes).endswith(", a lamp.")
+
+
 def test_training_pictures_come_from_seeds_that_no_film_has() -> None:
     assert max(demo_model.FIRST_SEED + 25, verifier_quality.FIRST_SEED + 1000) < FIRST_TRAINING_SEED
     assert bank.FIRST_SEED >= FIRST_TRAINING_SEED

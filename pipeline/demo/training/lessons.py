@@ -303,7 +303,7 @@ def _open_question(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[s
 
 
 def captions(rng: np.random.Generator, bank: Bank, n_frames: int, count: int) -> Lesson:
-    """Descriptions of segments, scene by scene, of small frames."""
+    """Captions of segments, of small frames."""
     asked, rows, level = [], [], int(rng.integers(1, 4))
     most = 1 if n_frames == 1 else max(2, min(9, n_frames // 2 + 1))
     for _ in range(count):
@@ -317,12 +317,12 @@ def captions(rng: np.random.Generator, bank: Bank, n_frames: int, count: int) ->
 
 
 def _described(frames: Sequence[Shown]) -> str:
-    """A sentence for each scene, in order of time."""
+    """The caption of the scenes that the frames show."""
     scenes: list[Scenery] = []
     for frame in frames:
         if not scenes or frame.scenery is not scenes[-1]:
             scenes.append(frame.scenery)
-    return " ".join(wording.describe(item.scene) for item in scenes)
+    return wording.summary([item.scene for item in scenes])
 
 
 def statements(rng: np.random.Generator, bank: Bank, n_frames: int, asks: int) -> Lesson:
