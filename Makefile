@@ -14,8 +14,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --target .venv/torchvision 'torchvision<0.29'
 	touch $(INSTALLED)
 
+# PROTOCOL="longvt love_r1": other protocols than the two by default.
 demo: setup
-	$(BIN)/python -m tests.scripted_demo
+	$(BIN)/zoomtrail demo $(PROTOCOL:%=--protocol %)
 
 test: setup
 	$(BIN)/python -m pytest

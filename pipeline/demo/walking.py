@@ -10,7 +10,7 @@ from prompts.protocol import Step
 from schemas.timeline import LEVELS, SegmentPath, Segments
 from schemas.trajectory import Action
 
-MAX_CALLS = 12
+MAX_CALLS = 14
 MAX_QUESTIONS = 4
 """Clips that are asked about each thing before the teacher guesses."""
 

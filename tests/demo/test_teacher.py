@@ -153,7 +153,7 @@ def test_most_attempts_are_right_and_those_looked_at_the_clue(attempts: list[Tra
 
 def test_an_attempt_takes_as_many_looks_as_its_question_needs(attempts: list[Trajectory]) -> None:
     frames = attempts[0].protocol != "longvideo_r1"
-    pair = (2, 2) if attempts[0].protocol == "longvt" else (3, 3) if frames else (7, 9)
+    pair = (2, 2) if attempts[0].protocol == "longvt" else (3, 3) if frames else (7, 12)
     typical = {"sign": (2, 2) if frames else (4, 6), "pair": pair, "overview": (2, 4)}
     for kind, (least, most) in typical.items():
         turns = sorted(len(t.turns) for t in attempts if kind_of(t) == kind and right(t))

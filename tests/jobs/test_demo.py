@@ -9,7 +9,6 @@ from rich.console import Console
 from jobs.demo import demo, job_path, run_path
 from jobs.demo_report import report
 from jobs.job_file import load_job
-from pipeline.models.build import DEMO_FOLDER
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.config import Demo
@@ -18,8 +17,6 @@ from tests.jobs.conftest import Command
 from tests.shards.runs import whole_run
 
 PROTOCOLS = ("videozoomer", "longvideo_r1")
-
-needs_model = pytest.mark.skipif(not (DEMO_FOLDER / "config.json").exists(), reason="the demo model is not built yet")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +29,6 @@ def out(tmp_path_factory: pytest.TempPathFactory, zoomtrail: Command) -> Path:
     return out
 
 
-@needs_model
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_attempt_is_kept_or_has_a_reason(out: Path, name: str) -> None:
     rows = Rows(RunStore(str(run_path(out, name))))
@@ -43,7 +39,6 @@ def test_every_attempt_is_kept_or_has_a_reason(out: Path, name: str) -> None:
     assert "caption/video_truncated" in (out / "said.txt").read_text()
 
 
-@needs_model
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_trainers_can_load_both_cuts(out: Path, name: str) -> None:
     import datasets
@@ -54,7 +49,6 @@ def test_trainers_can_load_both_cuts(out: Path, name: str) -> None:
         assert len(rows) >= 1, kind
 
 
-@needs_model
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_questions_that_need_no_zoom_are_rejected(out: Path, name: str) -> None:
     rows = Rows(RunStore(str(run_path(out, name))))
@@ -63,14 +57,12 @@ def test_questions_that_need_no_zoom_are_rejected(out: Path, name: str) -> None:
     assert by_kind["overview"] >= 0.7 > by_kind["sign"]
 
 
-@needs_model
 def test_the_same_command_again_has_nothing_to_do(out: Path, zoomtrail: Command) -> None:
     again = zoomtrail("demo", "--out", out, "--films", 1, "--seed", 11)
     assert again.returncode == 0, again.stderr
     assert "Nothing to do: all 16 attempts" in again.stdout
 
 
-@needs_model
 def test_the_jobs_are_ordinary_ones(out: Path, zoomtrail: Command) -> None:
     for name in PROTOCOLS:
         config = load_job(job_path(out, name))
@@ -81,7 +73,6 @@ def test_the_jobs_are_ordinary_ones(out: Path, zoomtrail: Command) -> None:
     assert result.stdout.startswith("nothing to do")
 
 
-@needs_model
 def test_another_demo_does_not_mix_with_what_is_there(out: Path, zoomtrail: Command) -> None:
     for other in (("--films", 1, "--seed", 12), ("--films", 1, "--seed", 11, "--attempts", 2)):
         result = zoomtrail("demo", "--out", out, *other)

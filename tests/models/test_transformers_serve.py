@@ -170,7 +170,6 @@ def test_a_run_is_captioned_and_verified_through_the_server(base_url: str, tmp_p
         assert verdict.p_gold_steps is not None and all(0 < p < 1 for p in verdict.p_gold_steps)
 
 
-@pytest.mark.skipif(not (DEMO_FOLDER / "config.json").exists(), reason="the demo model is not built yet")
 def test_the_demo_model_behind_a_server_tells_evidence_from_overview(tmp_path: Path) -> None:
     film, folder = world.film(1), sampled(Path(shutil.copytree(DEMO_FOLDER, tmp_path / "demo")))
     write_film(film, tmp_path / film_name(1))
