@@ -33,7 +33,7 @@ def texts(bank: Bank) -> list[str]:
 
 KINDS = ("probe", "long probe", "blind", "reading", "caption", "captions", "statements")
 _EASY_SIZES = (4, 0, 1, 3, 1, 0, 3)
-_SIZES = (3, 1, 1, 2, 0, 2, 3)
+_SIZES = (3, 1, 1, 2, 0, 3, 5)
 """Lessons of each kind in every step, at first and then. Steps of one kind each took four times as long."""
 
 

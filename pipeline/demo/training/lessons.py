@@ -1,5 +1,6 @@
 """What the language model learns on: made-up films of the bank's scenes, asked about through the product's prompts."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ class Shown:
     zoomed: bool
     active: bool
 
+
+_DESCRIPTION = re.compile(r"A (\w+) (\w+) (\w+) moves on a (\w+) background(?:, with (an?) (\w+)(?: sign)?)?\.")
 
 READS, HOLDS = 0, 1
 """Kinds of notes: what the sign of a colour says (a class of `word`), and whether a choice or a word is right."""
@@ -365,7 +368,25 @@ def statement(rng: np.random.Generator, frames: Sequence[Shown]) -> tuple[str, b
     said = wording.describe(scene)
     if rng.random() < 0.5:
         said = _altered(rng, said)
-    return said, any(wording.describe(f.scenery.scene) == said for f in frames), ()
+    return said, any(wording.describe(f.scenery.scene) == said for f in frames), _attributes(frames, said)
+
+
+def _attributes(frames: Sequence[Shown], said: str) -> tuple[Note, ...]:
+    """On each attribute that a description names: whether a scene of the frames has it."""
+    scenes = [f.scenery.scene for f in frames]
+    match = _DESCRIPTION.fullmatch(said)
+    assert match is not None
+    size, colour, kind, background, article, extra = match.groups()
+    found = [
+        (size, any(s.shape.size == size for s in scenes)),
+        (f"{size} {colour}", any(s.shape.colour == colour for s in scenes)),
+        (f"{colour} {kind}", any(s.shape.kind == kind for s in scenes)),
+        (f"on a {background}", any(s.background == background for s in scenes)),
+    ]
+    if extra:
+        held = any(s.lamp if extra == "lamp" else s.sign and s.sign.colour == extra for s in scenes)
+        found.append((f", with {article} {extra}", held))
+    return tuple(Note(phrase, HOLDS, int(true)) for phrase, true in found)
 
 
 def _altered(rng: np.random.Generator, sentence: str) -> str:
