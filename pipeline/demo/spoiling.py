@@ -204,7 +204,10 @@ def _elsewhere(moment: Moment, action: Action) -> Action:
 
 
 def _false_claim(moment: Moment, step: Step) -> Step:
-    """After a look, one statement that it does not show: one of the thought's own changed in a word, or one more."""
+    """After a look, one statement that it does not show: one of the thought's own changed in a word, or one more.
+
+    Of a sign or the floor: the demo's model judges no descriptions of shapes (see its card).
+    """
     if not moment.zooms or any(set(statements(text)) - truths(moment.film, moment.seen) for text in moment.said[1:]):
         return step
     dice, true = moment.plant.dice, truths(moment.film, moment.seen)
@@ -214,8 +217,10 @@ def _false_claim(moment: Moment, step: Step) -> Step:
         return replace(step, think=step.think.replace(statement, _falsified(statement, true, dice)))
     if not answers(step):
         return step
-    scene = scenes_in(moment.film, [moment.seen[-1]])[0]
-    return replace(step, think=f"{step.think} {_falsified(wording.describe(scene), true, dice)}")
+    sign = scenes_in(moment.film, [moment.seen[-1]])[0].sign
+    more = [wording.floor_statement(moment.film.floor)]
+    more += [wording.sign_statement(sign.colour, sign.word)] if sign else []
+    return replace(step, think=f"{step.think} {_falsified(dice.choice(more), true, dice)}")
 
 
 def _falsified(statement: str, true: set[str], dice: random.Random) -> str:
