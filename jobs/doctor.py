@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from jobs.job_file import load_job
-from schemas.config import Demo, Embedder, Endpoint, Local, RunConfig
+from schemas.config import MODEL_ROLES, Demo, Embedder, Endpoint, Local, RunConfig
 from schemas.errors import UserError
 
 
@@ -48,7 +48,7 @@ def _findings(config: RunConfig) -> Iterator[Finding]:
     except UserError as error:
         yield Finding("protocol", False, str(error))
     yield from _source(config)
-    for role in ("captioner", "teacher", "student", "verifier"):
+    for role in MODEL_ROLES:
         model = getattr(config, role)
         if isinstance(model, Endpoint):
             yield _endpoint(role, model)

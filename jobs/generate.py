@@ -19,7 +19,7 @@ from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
 from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
-from schemas.config import STAGES, Demo, Local, RunConfig, Workers, fingerprint, stage_settings
+from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, Workers, fingerprint, stage_settings
 from schemas.errors import Fatal, UserError
 
 console = Console(stderr=True, highlight=False)
@@ -103,7 +103,7 @@ def checked_protocol(config: RunConfig) -> ZoomProtocol:
     if config.rollout.hints != "off" and not zoom.has_hints:
         raise UserError(f"rollout.hints: {config.protocol} has no hints; set it to off")
     _check_reflection(config, zoom)
-    for role in ("captioner", "teacher", "student", "verifier"):
+    for role in MODEL_ROLES:
         model = getattr(config, role)
         if isinstance(model, Local) and model.path[0] in "./" and not Path(model.path).exists():
             raise UserError(f"{role}.path: there is no model folder {model.path}")

@@ -32,7 +32,7 @@ def choice_lines(question: Question) -> list[str]:
     return [f"{letter}. {plain(text)}" for letter, text in zip(question.letters, question.choices, strict=True)]
 
 
-def message(role: Role, parts: Iterable[Part], trainable: bool = False) -> Message:
+def message(role: Role, parts: Iterable[Part]) -> Message:
     """A message whose neighbouring texts are joined and whose empty texts are left out."""
     joined: list[Part] = []
     for part in parts:
@@ -40,7 +40,7 @@ def message(role: Role, parts: Iterable[Part], trainable: bool = False) -> Messa
             joined[-1] += part
         elif part != "":
             joined.append(part)
-    return Message(role=role, parts=tuple(joined), trainable=trainable)
+    return Message(role=role, parts=tuple(joined))
 
 
 def conversation(

@@ -231,6 +231,10 @@ class Workers(Record):
         return self.shared or sum(self.sizes.values())
 
 
+MODEL_ROLES = ("captioner", "teacher", "student", "verifier")
+"""Fields of a `RunConfig` that name a model to talk to."""
+
+
 class RunConfig(Record):
     """A whole job. attempts: trajectories per question; may grow on a later run of the same directory.
 
@@ -256,7 +260,7 @@ class RunConfig(Record):
         """`backend` may be left out: a `base_url` makes it an endpoint, a `path` a local model."""
         if isinstance(data, dict):
             data = dict(data)
-            for role in ("captioner", "teacher", "student", "verifier"):
+            for role in MODEL_ROLES:
                 model = data.get(role)
                 if isinstance(model, dict) and "backend" not in model:
                     is_local = "path" in model or (role == "verifier" and "base_url" not in model)
@@ -274,7 +278,7 @@ class RunConfig(Record):
         )
         captions = self.captions.model_copy(update={"reuse_from": absolute(self.captions.reuse_from)})
         models = {}
-        for role in ("captioner", "teacher", "student", "verifier", "embedder"):
+        for role in (*MODEL_ROLES, "embedder"):
             model = getattr(self, role)
             if isinstance(model, Local | Embedder) and (folder / model.path).exists():  # else a name on the hub
                 models[role] = model.model_copy(update={"path": absolute(model.path)})

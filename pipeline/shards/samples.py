@@ -53,21 +53,13 @@ def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> R
 
     Raises as `sft_samples` does.
     """
-    question = trajectory.question
     unbegun = trajectory.model_copy(update={"turns": (), "reflection": None})
     messages = _protocol(trajectory).messages(unbegun.dialogue())
     _sound(trajectory, messages)
     return RlSample(
         prompt=_sample_messages(messages),
         images=_images(messages),
-        tools=trajectory.tools,
-        video=_video(trajectory),
-        kind=question.kind,
-        ground_truth=question.answer_letter or question.answer_text,
-        answer_text=question.answer_text,
-        choices=question.choices,
-        clue_intervals=question.clue_intervals,
-        caption_width=trajectory.overview.width if trajectory.overview else None,
+        **_asked(trajectory),
         n_attempts=facts["n_attempts"],
         n_correct=facts["n_correct"],
         pass_rate=facts["n_correct"] / facts["n_attempts"] if facts["n_attempts"] else None,
@@ -86,7 +78,7 @@ def step_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -
     if not sum(zooms) or len(p) != sum(zooms) + 1:
         return []
     zoom, dialogue = _protocol(trajectory), trajectory.dialogue()
-    question, samples, done = trajectory.question, [], 0
+    samples, done = list[StepSample](), 0
     for number, (turn, count) in enumerate(zip(trajectory.turns, zooms, strict=True)):
         if not count:
             continue
@@ -97,24 +89,32 @@ def step_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -
             StepSample(
                 prompt=_sample_messages(before),
                 images=_images(before),
-                tools=trajectory.tools,
                 action=action.text,
                 turn=number,
                 p_before=p[done],
                 p_after=p[done + count],
                 evidence_gain=p[done + count] - p[done],
-                video=_video(trajectory),
-                kind=question.kind,
-                ground_truth=question.answer_letter or question.answer_text,
-                answer_text=question.answer_text,
-                choices=question.choices,
-                clue_intervals=question.clue_intervals,
-                caption_width=trajectory.overview.width if trajectory.overview else None,
+                **_asked(trajectory),
                 provenance=_provenance(trajectory, facts, origin, number),
             )
         )
         done += count
     return samples
+
+
+def _asked(trajectory: Trajectory) -> dict[str, Any]:
+    """What rows for RL say of the question and its video, a prompt or a single step alike."""
+    question = trajectory.question
+    return {
+        "tools": trajectory.tools,
+        "video": _video(trajectory),
+        "kind": question.kind,
+        "ground_truth": question.answer_letter or question.answer_text,
+        "answer_text": question.answer_text,
+        "choices": question.choices,
+        "clue_intervals": question.clue_intervals,
+        "caption_width": trajectory.overview.width if trajectory.overview else None,
+    }
 
 
 def _protocol(trajectory: Trajectory) -> ZoomProtocol:

@@ -33,6 +33,11 @@ PARTED = pa.list_(
 """Messages whose contents are lists of parts."""
 
 INTERVALS = pa.list_(pa.list_(pa.float64()))
+ASKED_ABOUT = (
+    ("question_id", pa.string()),
+    ("choices", pa.list_(pa.string())),
+    ("clue_intervals", INTERVALS),
+)
 PLACEHOLDER = "<image>"
 
 
@@ -152,6 +157,15 @@ def prompt_sample(example: Example) -> RlSample | StepSample:
     if isinstance(example.sample, SftSample):
         raise TypeError("an RL layout was given an SFT sample")
     return example.sample
+
+
+def asked_about(sample: RlSample | StepSample) -> Columns:
+    """The columns of `ASKED_ABOUT`: what a reward needs besides the reference answer."""
+    return {
+        "question_id": sample.provenance.question_id,
+        "choices": list(sample.choices),
+        "clue_intervals": [list(interval) for interval in sample.clue_intervals],
+    }
 
 
 def columns(*pairs: tuple[str, pa.DataType]) -> pa.Schema:

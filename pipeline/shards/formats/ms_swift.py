@@ -20,12 +20,13 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.shards.formats.layout import (
-    INTERVALS,
+    ASKED_ABOUT,
     MESSAGE,
     Columns,
     Format,
     Layout,
     Piece,
+    asked_about,
     columns,
     plain_messages,
     prompt_sample,
@@ -39,9 +40,7 @@ RL = columns(
     ("messages", pa.list_(MESSAGE)),
     ("images", pa.list_(pa.string())),
     ("solution", pa.string()),
-    ("question_id", pa.string()),
-    ("choices", pa.list_(pa.string())),
-    ("clue_intervals", INTERVALS),
+    *ASKED_ABOUT,
 )
 
 
@@ -56,9 +55,7 @@ def _rl(piece: Piece, pictures: Sequence[Any]) -> Columns:
         "messages": plain_messages(piece.messages),
         "images": list(pictures),
         "solution": sample.ground_truth,
-        "question_id": sample.provenance.question_id,
-        "choices": list(sample.choices),
-        "clue_intervals": [list(interval) for interval in sample.clue_intervals],
+        **asked_about(sample),
     }
 
 

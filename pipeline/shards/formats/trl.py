@@ -25,8 +25,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.shards.formats.layout import (
+    ASKED_ABOUT,
     IMAGE,
-    INTERVALS,
     MESSAGE,
     PARTED,
     PLACEHOLDER,
@@ -35,6 +35,7 @@ from pipeline.shards.formats.layout import (
     Layout,
     Piece,
     all_learned,
+    asked_about,
     columns,
     plain_messages,
     prompt_sample,
@@ -48,9 +49,7 @@ _IMAGES = pa.list_(IMAGE)
 _TEXTS = pa.list_(MESSAGE)
 _REWARD = (
     ("ground_truth", pa.string()),
-    ("question_id", pa.string()),
-    ("choices", pa.list_(pa.string())),
-    ("clue_intervals", INTERVALS),
+    *ASKED_ABOUT,
 )
 SFT = columns(("messages", PARTED), ("images", _IMAGES))
 STEPS = columns(("prompt", PARTED), ("completion", PARTED), ("images", _IMAGES))
@@ -116,9 +115,7 @@ def _reward(piece: Piece) -> Columns:
     sample = prompt_sample(piece.example)
     return {
         "ground_truth": sample.ground_truth,
-        "question_id": sample.provenance.question_id,
-        "choices": list(sample.choices),
-        "clue_intervals": [list(interval) for interval in sample.clue_intervals],
+        **asked_about(sample),
     }
 
 
