@@ -1,9 +1,12 @@
 """`zoomtrail demo`: the whole pipeline on rendered films, with a small embedded model."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
+from threading import Event
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -46,7 +49,7 @@ view:
   overview_side: 80
   zoom_frames: $zoom_frames
   zoom_side: 448
-  caption_frames: 12
+  caption_frames: 8
   caption_side: 80
 
 captions:
@@ -55,6 +58,7 @@ captions:
 workers:
   shared: 1                    # one worker captions, teaches and replays, and loads the model once
   videos_per_shard: 1
+  cpus: 2
 """)
 
 
@@ -140,23 +144,40 @@ def _run(out: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
     if not unfinished:
         _say(f"Nothing to do: all {sum(run.attempts for run in runs)} attempts in {out} are finished.")
         return
-    _render(out, seeds)
-    with ray_session(unfinished[0].config.workers, "local"):
+    with _rendering(out, seeds) as rendered, ray_session(unfinished[0].config.workers, "local") as crew:
+        rendered.result()
         for run in unfinished:
             _say(f"{run.config.protocol}: {run.attempts} attempts: caption, teach, replay")
-            carry_out(run)
+            carry_out(run, crew)
 
 
 def _say(line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def _render(out: Path, seeds: Sequence[int]) -> None:
+@contextmanager
+def _rendering(out: Path, seeds: Sequence[int]) -> Iterator[Future[None]]:
+    """Renders the films while Ray starts; stops between two of them where the demo is stopped."""
+    with ThreadPoolExecutor(1) as thread:
+        stopped = Event()
+        try:
+            yield thread.submit(_render, out, seeds, stopped)
+        finally:
+            stopped.set()
+
+
+def _render(out: Path, seeds: Sequence[int], stopped: Event) -> None:
     from pipeline.demo.corpus import write_films
 
     columns = (TextColumn("rendering films"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     hidden = not progress_console.is_terminal
     with Progress(*columns, console=progress_console, transient=True, disable=hidden) as progress:
         task = progress.add_task("films")
-        write_films(out / "videos", seeds, lambda done, total: progress.update(task, completed=done, total=total))
+
+        def show(done: int, total: int) -> None:
+            if stopped.is_set():
+                raise CancelledError
+            progress.update(task, completed=done, total=total)
+
+        write_films(out / "videos", seeds, show)
     _say(f"{len(seeds)} films of two minutes, and a copy that is cut short: {out / 'videos'}")

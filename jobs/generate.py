@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -21,6 +21,9 @@ from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
 from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, Workers, fingerprint, stage_settings
 from schemas.errors import Fatal, UserError
+
+if TYPE_CHECKING:
+    from pipeline.cluster import Crew
 
 console = Console(stderr=True, highlight=False)
 
@@ -56,8 +59,8 @@ def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, addre
     if run.finished():
         print(f"nothing to do: all {summary} are finished")
         return
-    with ray_session(run.config.workers, address):
-        carry_out(run)
+    with ray_session(run.config.workers, address) as crew:
+        carry_out(run, crew)
     print(f"done: {summary}; see `zoomtrail stats {run.url}`")
 
 
@@ -138,23 +141,27 @@ def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int,
     return plan.shards()
 
 
-def carry_out(run: Run) -> None:
-    """Makes what is missing of a run, inside a `ray_session`. Raises Fatal where it cannot go on."""
+def carry_out(run: Run, crew: "Crew") -> None:
+    """Makes what is missing of a run. crew: of a `ray_session`. Raises Fatal where it cannot go on."""
     from pipeline.cluster import Cluster
 
     with RunProgress(console) as progress:
-        cluster = Cluster(run.config, run.url, run.fingerprints, run.shards)
+        cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew)
         asyncio.run(cluster.run(progress.show))
 
 
 @contextmanager
-def ray_session(workers: Workers, address: str) -> Iterator[None]:
+def ray_session(workers: Workers, address: str) -> Iterator["Crew"]:
     """Ray, with room for the pools of one run at a time. Raises UserError or Fatal; Fatal, too, for a Ctrl-C inside."""
     import ray
 
     _start_ray(workers, address)
+    from pipeline.cluster import Crew
+
+    crew = Crew()
     try:
-        yield
+        yield crew
+        crew.dismiss()
     except KeyboardInterrupt:
         raise Fatal("stopped; the same command goes on from here") from None
     finally:

@@ -8,7 +8,7 @@ finished is known from files alone.
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +30,21 @@ MAX_DEATHS = 25
 class StageActor:
     """Workers in a process of their own. Errors that stop the run come back as values, so that their type survives."""
 
-    def __init__(self, name: str, assignments: dict[str, Assignment], watch_name: str) -> None:
-        """name: tells the run's actors apart, and is the same after a restart. assignments: by stage."""
-        self._name = name
-        self._workers = {stage: Worker(assignment) for stage, assignment in assignments.items()}
-        self._watch = ray.get_actor(watch_name)
+    def __init__(self) -> None:
+        self._name = ""
+        self._watch_name = ""
+        self._workers: dict[str, Worker] = {}
 
-    async def ready(self) -> None:
-        """Answers once the process is up."""
+    async def assign(self, name: str, assignments: dict[str, Assignment], watch_name: str) -> None:
+        """Makes it a run's; no-op where it is that already. Models are loaded from now on, before there is work.
+
+        name: tells the run's actors apart, and is the same after a restart. assignments: by stage.
+        """
+        if watch_name != self._watch_name:
+            self._name, self._watch_name, self._watch = name, watch_name, ray.get_actor(watch_name)
+            self._workers = {stage: Worker(assignment) for stage, assignment in assignments.items()}
+            # What fails here fails again, and is told, when a shard comes.
+            self._preparing = asyncio.gather(*(w.prepare() for w in self._workers.values()), return_exceptions=True)
 
     async def run(
         self, stage: str, shard: int, planned: list[Planned], suspects: frozenset[str], poison: frozenset[str]
@@ -71,11 +78,60 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Post:
+    """What Ray has to give an actor: CPUs, GPUs, and calls that may be under way in it at once."""
+
+    cpus: float
+    gpus: float
+    calls: int
+
+
+class Crew:
+    """Actors that outlive a run: the next one that needs such an actor finds it with its models loaded."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[Post, Any]] = []
+
+    def take(self, posts: Sequence[Post]) -> list[Any]:
+        """An actor for each post. Idle ones that fit none are ended first, as the run needs their memory."""
+        found = [self._idle.pop(at) if (at := self._fitting(post)) is not None else None for post in posts]
+        self.dismiss()
+        return [one[1] if one else _hired(post) for one, post in zip(found, posts, strict=True)]
+
+    def give_back(self, posts: Sequence[Post], actors: Sequence[Any]) -> None:
+        self._idle += zip(posts, actors, strict=True)
+
+    def dismiss(self) -> None:
+        """Ends all idle actors at once, and not when the last handle is forgotten."""
+        for _, actor in self._idle:
+            ray.kill(actor)
+        self._idle = []
+
+    def _fitting(self, post: Post) -> int | None:
+        return next((i for i, (other, _) in enumerate(self._idle) if other == post), None)
+
+
+def _hired(post: Post) -> Any:
+    return (
+        ray.remote(StageActor)
+        .options(
+            num_cpus=post.cpus,
+            num_gpus=post.gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=post.calls,
+        )
+        .remote()
+    )
+
+
+@dataclass(frozen=True)
 class Actor:
-    """A StageActor's handle, with its name and what its shards share."""
+    """A StageActor's handle, with its name, what it works on and what its shards share."""
 
     name: str
     handle: Any
+    assignments: dict[str, Assignment]
     room: Room
 
 
@@ -103,7 +159,12 @@ class Cluster:
     """Drives the stages of one run over Ray's actors. Ray must be initialised."""
 
     def __init__(
-        self, config: RunConfig, run_url: str, fingerprints: dict[str, str], shards: dict[int, list[Planned]]
+        self,
+        config: RunConfig,
+        run_url: str,
+        fingerprints: dict[str, str],
+        shards: dict[int, list[Planned]],
+        crew: Crew,
     ) -> None:
         self._config = config
         self._shards = shards
@@ -112,6 +173,8 @@ class Cluster:
         self._pools = _pools(config)
         self._queues: dict[str, asyncio.Queue[int]] = {stage: asyncio.Queue() for stage in STAGES}
         self._blame: dict[tuple[str, int], Blame] = defaultdict(Blame)
+        self._crew = crew
+        self._posts: list[Post] = []
         self._actors: list[Any] = []
         self._done = {stage: self._store.finished(stage) & shards.keys() for stage in STAGES}
         self._reports: list[ShardReport] = []
@@ -124,11 +187,11 @@ class Cluster:
         for shard in sorted(self._shards):
             self._enqueue(shard)
         self._check_finished()
-        watch = (
+        watch: Any = (
             ray.remote(Watch).options(name=self._watch_name, num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         )
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._show(show))]
-        tasks += [asyncio.ensure_future(slot) for pool in self._pools for slot in self._slots(pool, watch)]
+        tasks += [asyncio.ensure_future(slot) for slot in self._slots(watch)]
         finished: asyncio.Future[Any] = asyncio.ensure_future(self._finished.wait())
         try:
             await asyncio.wait([finished, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -140,9 +203,8 @@ class Cluster:
                 task.cancel()
             await asyncio.gather(finished, *tasks, return_exceptions=True)
             show(await self._snapshot())
-            # At once, and not when the last handle is forgotten: a run that follows needs their memory.
-            for actor in [watch, *self._actors]:
-                ray.kill(actor)
+            ray.kill(watch)
+            self._crew.give_back(self._posts, self._actors)
 
     def _enqueue(self, shard: int) -> None:
         """Puts a shard before the first stage that has not committed it."""
@@ -155,29 +217,21 @@ class Cluster:
         if all(len(done) == len(self._shards) for done in self._done.values()):
             self._finished.set()
 
-    def _slots(self, pool: Pool, watch: Any) -> list[Coroutine[Any, Any, None]]:
-        """The actors of a pool: each has as many slots as shards that it may have in flight."""
+    def _slots(self, watch: Any) -> list[Coroutine[Any, Any, None]]:
+        """Of all actors: each has as many slots as shards that it may have in flight."""
         workers = self._config.workers
-        stages = [stage for stage in pool.stages if len(self._done[stage]) < len(self._shards)]
-        assignments = {stage: self._assignments[stage] for stage in stages}
-        in_flight = [stage for stage in stages for _ in range(workers.shards_in_flight if stage == "teach" else 1)]
+        posts, places = list[Post](), list[tuple[str, list[str], list[str]]]()
+        for pool in self._pools:
+            stages = [stage for stage in pool.stages if len(self._done[stage]) < len(self._shards)]
+            in_flight = [s for s in pool.stages for _ in range(workers.shards_in_flight if s == "teach" else 1)]
+            for number in range(min(pool.size, len(self._shards)) if stages else 0):
+                posts.append(Post(workers.cpus, pool.gpus, len(in_flight) + 2))
+                places.append((f"{'+'.join(stages)}-{number}", stages, in_flight))
+        self._posts, self._actors = posts, self._crew.take(posts)
         slots: list[Coroutine[Any, Any, None]] = []
-        for number in range(min(pool.size, len(self._shards)) if stages else 0):
-            name = f"{'+'.join(stages)}-{number}"
-            actor = (
-                ray.remote(StageActor)
-                .options(
-                    num_cpus=workers.cpus,
-                    num_gpus=pool.gpus,
-                    max_restarts=-1,
-                    max_task_retries=0,
-                    max_concurrency=len(in_flight) + 2,
-                )
-                .remote(name, assignments, self._watch_name)
-            )
-            self._actors.append(actor)
-            one = Actor(name, actor, Room())
-            slots += [self._slot(stage, one, watch) for stage in in_flight]
+        for handle, (name, stages, in_flight) in zip(self._actors, places, strict=True):
+            one = Actor(name, handle, {stage: self._assignments[stage] for stage in stages}, Room())
+            slots += [self._slot(stage, one, watch) for stage in in_flight if stage in stages]
         return slots
 
     async def _slot(self, stage: str, actor: Actor, watch: Any) -> None:
@@ -185,7 +239,7 @@ class Cluster:
         up = False
         while True:
             if not up:
-                await _alive(actor.handle)
+                await self._up(actor)
                 up = True
             shard = await self._queues[stage].get()
             blame = self._blame[stage, shard]
@@ -210,6 +264,17 @@ class Cluster:
             self._enqueue(shard)
             self._check_finished()
 
+    async def _up(self, actor: Actor) -> None:
+        """Waits until an actor's process is up, through restarts. Raises Fatal where it never comes up."""
+        for _ in range(MAX_DEATHS):
+            try:
+                await actor.handle.assign.remote(actor.name, actor.assignments, self._watch_name)
+                return
+            except RayActorError as error:
+                last = error
+                await asyncio.sleep(0.5)
+        raise Fatal(f"a worker process does not come up: {last}")
+
     async def _show(self, show: Callable[[Snapshot], None]) -> None:
         while True:
             show(await self._snapshot())
@@ -228,18 +293,6 @@ class Cluster:
             reports=tuple(self._reports),
             deaths=sum(blame.deaths for blame in self._blame.values()),
         )
-
-
-async def _alive(actor: Any) -> None:
-    """Waits until an actor's process is up, through restarts. Raises Fatal where it never comes up."""
-    for _ in range(MAX_DEATHS):
-        try:
-            await actor.ready.remote()
-            return
-        except RayActorError as error:
-            last = error
-            await asyncio.sleep(0.5)
-    raise Fatal(f"a worker process does not come up: {last}")
 
 
 async def _progress(actor: Any) -> dict[str, Progress]:

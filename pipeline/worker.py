@@ -82,10 +82,7 @@ class Worker:
     async def run(self, shard: int, planned: Sequence[Planned], care: Care) -> ShardReport:
         """Works through a shard and commits it. Raises Fatal where the run cannot go on."""
         began = time.monotonic()
-        async with self._building:
-            if self._stage is None:
-                asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
-                self._stage = await asyncio.to_thread(self._build)
+        await self.prepare()
         rows = await self._rows(shard, planned, replace(care, end=self._counting(care)))
         self._conserve(rows, planned)
         report = _report(self.assignment.stage, shard, rows, time.monotonic() - began)
@@ -99,6 +96,13 @@ class Worker:
         }
         await asyncio.to_thread(self._store.commit, self.assignment.stage, shard, rows, footer)
         return report
+
+    async def prepare(self) -> None:
+        """Loads the stage's models; no-op where they are. Raises Fatal where one cannot be."""
+        async with self._building:
+            if self._stage is None:
+                asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
+                self._stage = await asyncio.to_thread(self._build)
 
     def progress(self) -> Progress:
         """Totals since the worker began."""

@@ -25,7 +25,7 @@ class Verdict(Record):
     lowest of their probabilities. None without statements or without a verifier.
     grounding_*: union of zooms against union of clue intervals, in seconds: temporal IoU, recall, precision, in 0..1.
     n_turns, n_zooms: counts; redundant_zooms: zooms that show nothing that one before did not; n_frames: frames zoomed.
-    verifier: the model that scored; verifier_tokens: tokens it read, counting each prefill.
+    verifier: the model that scored; verifier_tokens: those it read, what attempts at a video share divided evenly.
     """
 
     trajectory_id: str

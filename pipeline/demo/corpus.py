@@ -2,12 +2,9 @@
 
 import json
 import os
-import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import repeat
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from pipeline.demo import world
@@ -22,7 +19,8 @@ CUT_AT = 0.6
 def write_films(folder: Path, seeds: Sequence[int], show: Callable[[int, int], None]) -> None:
     """Renders the films that are not in the folder yet, and a copy of the first one that is cut short.
 
-    show: called with films done and in all. Raises Fatal where they cannot be rendered or written.
+    show: called with films done and in all; what it raises ends the rendering. Raises Fatal where they cannot be
+    rendered or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,20 +33,16 @@ def write_films(folder: Path, seeds: Sequence[int], show: Callable[[int, int], N
         (folder / cut_short_name(seeds[0])).write_bytes(whole[: int(len(whole) * CUT_AT)])
     except OSError as error:
         raise Fatal(f"the films cannot be written to {folder}: {error.strerror or error}") from error
-    except BrokenProcessPool as error:
-        raise Fatal("a process that rendered a film was killed: is there enough memory?") from error
 
 
 def _render_all(folder: Path, seeds: Sequence[int], show: Callable[[int], None]) -> None:
-    """Side by side in processes of their own. These are spawned: a fork would copy a progress display's threads."""
-    processes = min(len(seeds), os.cpu_count() or 1)
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_leave_interrupts_to_the_parent) as pool:
-        for done, _ in enumerate(pool.map(_render, repeat(folder), seeds), start=1):
+    """Side by side, as an encoder leaves the interpreter's lock to the others. None is begun after an error."""
+    threads = ThreadPoolExecutor(min(len(seeds), os.cpu_count() or 1))
+    try:
+        for done, _ in enumerate(threads.map(partial(_render, folder), seeds), start=1):
             show(done)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def _render(folder: Path, seed: int) -> None:

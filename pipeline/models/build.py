@@ -23,10 +23,10 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "model"
 """Where the embedded model is packaged."""
 
 _DEMO_NAME = "zoomtrail-demo"
-_DEMO_TOKENS = 256
+_DEMO_TOKENS = 96
 """New tokens that a reply of the embedded model may have."""
 
-_DEMO_BATCH_TOKENS = 4096
+_DEMO_BATCH_TOKENS = 8192
 """Tokens that it reads at once: fewer than others by default, as the demo runs on machines of little memory."""
 
 _OWN_HARDWARE = Price(input=0.0, output=0.0)

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.models.chat import ChatMessage
 from pipeline.models.scoring import Tokens, common_prefix_length
-from schemas.errors import UserError
+from schemas.errors import Rejected
 
 Tensors = dict[str, torch.Tensor]
 
@@ -23,21 +23,41 @@ Turn = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A chat up to where the assistant's reply begins.
+class Rendered:
+    """A chat as its template writes it, up to where the assistant's reply begins.
 
-    text: as the template renders it, one placeholder per picture. lead: what the template puts between the prompt and
-    an assistant's text (SmolVLM: a space). tensors: a batch of one, as the model's forward takes it. pictures: JPEGs.
+    text: with one placeholder per picture. lead: what the template puts between this and an assistant's text (SmolVLM:
+    a space). pictures: JPEGs, in the order of their placeholders.
     """
 
     text: str
     lead: str
+    pictures: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered chat as tensors: a batch of one, as the model's forward takes it. pictures: JPEGs."""
+
     tensors: Tensors
     pictures: tuple[bytes, ...] = ()
 
     @property
     def n_tokens(self) -> int:
         return self.tensors["input_ids"].shape[1]
+
+
+@dataclass(frozen=True)
+class Span:
+    """What each picture of one size becomes. tokens: those that take its placeholder's place.
+
+    size: width and height of the picture. tensors: a batch of one without its pixels; shapes: its `picture_shapes`.
+    """
+
+    size: tuple[int, int]
+    tokens: Tokens
+    tensors: Tensors
+    shapes: frozenset[tuple[str, tuple[int, ...]]]
 
 
 class ChatEncoder:
@@ -48,47 +68,85 @@ class ChatEncoder:
         self._processor = processor
         self.tokenizer = processor.tokenizer
         template = str(processor.chat_template)
+        self.placeholder: str | None = getattr(processor, "image_token", None)
+        self.placeholder_token = self.tokenizer.convert_tokens_to_ids(self.placeholder) if self.placeholder else None
+        self._spans: dict[tuple[int, int], Span] = {}
         self._has_tool_role = "'tool'" in template or '"tool"' in template
 
-    def prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
-        """Raises ValueError where the template cannot render the chat, a picture cannot be decoded, or pictures and
-        placeholders differ in number (a text that spells the model's placeholder)."""
+    def rendered(self, messages: Sequence[ChatMessage]) -> Rendered:
+        """Raises Rejected where the template cannot render the chat, or pictures and placeholders differ in number (a
+        text that spells the model's placeholder)."""
         turns = [self._turn(message) for message in messages]
         text = self._render(turns)
-        pictures = [part for message in messages for part in message.parts if isinstance(part, bytes)]
-        placeholder = getattr(self._processor, "image_token", None)
-        if placeholder is not None and text.count(placeholder) != len(pictures):
-            raise ValueError(f"{len(pictures)} pictures, but {text.count(placeholder)} {placeholder} in the prompt")
+        pictures = tuple(part for message in messages for part in message.parts if isinstance(part, bytes))
+        if self.placeholder is not None and text.count(self.placeholder) != len(pictures):
+            raise Rejected(
+                "bad_prompt",
+                f"{len(pictures)} pictures, but {text.count(self.placeholder)} {self.placeholder} in the prompt",
+            )
+        return Rendered(text, self._lead(turns, text), pictures)
+
+    def prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
+        """Raises Rejected as `rendered` does, and where a picture cannot be decoded."""
+        chat = self.rendered(messages)
+        return self.processed(chat.text, chat.pictures)
+
+    def processed(self, text: str, pictures: Sequence[bytes]) -> Prompt:
+        """A rendered text and its pictures by the model's own processor."""
         inputs = self._processor(
             text=[text],
             images=[[_picture(jpeg) for jpeg in pictures]] if pictures else None,
             add_special_tokens=self._adds_special_tokens(text),
             return_tensors="pt",
         )
-        return Prompt(text, self._lead(turns, text), dict(inputs), tuple(pictures))
+        return Prompt(dict(inputs), tuple(pictures))
+
+    def composed(self, chat: Rendered) -> Prompt:
+        """As `prompt`, but without pixels, and put together from what pictures of such sizes are known to become."""
+        if not chat.pictures:
+            return self.processed(chat.text, ())
+        spans = [self.span(jpeg).tensors for jpeg in chat.pictures]
+        left = iter(spans)
+        columns: dict[str, list[int]] = {name: [] for name in TOKEN_TENSORS if name in spans[0]}
+        for token in self.tokens(chat.text):
+            span = next(left) if token == self.placeholder_token else None
+            own = {"input_ids": token, "attention_mask": 1}
+            for name, column in columns.items():
+                column += span[name][0].tolist() if span else [own.get(name, 0)]
+        per_token = {name: torch.tensor([column]) for name, column in columns.items()}
+        per_picture = {name: torch.cat([s[name] for s in spans]) for name in spans[0] if name not in columns}
+        return Prompt(per_token | per_picture, chat.pictures)
 
     def picture(self, jpeg: bytes) -> Tensors:
-        """One picture as the vision tower takes it."""
+        """One picture as the vision tower takes it. Raises Rejected where it cannot be decoded."""
         return dict(self._processor.image_processor(images=[[_picture(jpeg)]], return_tensors="pt"))
 
-    def tails(self, prompt: Prompt, choices: Sequence[str]) -> tuple[int, list[Tokens]]:
-        """The tokens in which each choice, as the assistant's text, differs from the bare prompt.
+    def span(self, jpeg: bytes) -> Span:
+        """What a picture becomes among a prompt's tokens, which follows from its size."""
+        size = _opened(jpeg).size
+        if size not in self._spans:
+            inputs = self._processor(
+                text=[self.placeholder], images=[[_picture(jpeg)]], add_special_tokens=False, return_tensors="pt"
+            )
+            tensors = without_pixels(dict(inputs))
+            self._spans[size] = Span(size, tuple(tensors["input_ids"][0].tolist()), tensors, picture_shapes(inputs))
+        return self._spans[size]
 
-        Prompt and choice are tokenised as one text, since a token may span their boundary. Returns how many of the
-        prompt's last tokens are then to be dropped (usually 0), and for each choice the tokens that take their place.
-        Raises ValueError for an empty choice, UserError for a processor that alters the prompt's end.
+    def endings(self, chat: Rendered, choices: Sequence[str]) -> tuple[int, list[Tokens]]:
+        """The chat with each choice as the assistant's text, in tokens, and how many of them the bare chat has, too.
+
+        A picture is one token here, its placeholder. Chat and choice are tokenised as one text, since a token may span
+        their boundary: then the last of the chat's own tokens are those of the choices.
         """
-        texts = [prompt.text, *(prompt.text + prompt.lead + choice for choice in choices)]
-        special = self._adds_special_tokens(prompt.text)
-        plain, *full = self.tokenizer(texts, add_special_tokens=special)["input_ids"]
-        kept = common_prefix_length([plain, *full])
-        tails = [tuple(tokens[kept:]) for tokens in full]
-        if not all(choices) or not all(tails):
-            raise ValueError(f"a choice is empty: {list(choices)!r}")
-        dropped = len(plain) - kept
-        if prompt.tensors["input_ids"][0, -dropped - 1 :].tolist() != plain[-dropped - 1 :]:
-            raise UserError("this model's processor rewrites the end of a prompt, so its choices cannot be scored")
-        return dropped, tails
+        plain, *full = [self.tokens(chat.text), *(self.tokens(chat.text + chat.lead + choice) for choice in choices)]
+        shared = common_prefix_length([plain, *full])
+        if not all(choices) or any(len(tokens) == shared for tokens in full):
+            raise Rejected("bad_prompt", f"a choice is empty: {list(choices)!r}")
+        return shared, full
+
+    def tokens(self, text: str) -> Tokens:
+        """A rendered text in tokens, a placeholder as one."""
+        return tuple(self.tokenizer(text, add_special_tokens=self._adds_special_tokens(text))["input_ids"])
 
     def text(self, tokens: torch.Tensor) -> str:
         """tokens: (n,), decoded without special tokens, otherwise verbatim."""
@@ -124,7 +182,7 @@ class ChatEncoder:
                 )
             except (TemplateError, TypeError) as error:
                 reason = error
-        raise ValueError(f"the chat template refuses this chat: {reason}") from reason
+        raise Rejected("bad_prompt", f"the chat template refuses this chat: {reason}") from reason
 
     def _lead(self, turns: Sequence[Turn], prompt: str) -> str:
         """Found by rendering an assistant's turn; empty where that does not begin as the prompt ends."""
@@ -139,16 +197,9 @@ class ChatEncoder:
         return bos is None or not text.startswith(bos)
 
 
-def extended(tensors: Tensors, dropped: int, tokens: Tokens) -> Tensors:
-    """A prompt of one with its last `dropped` tokens replaced by text `tokens`."""
-    n_kept = tensors["input_ids"].shape[1] - dropped
-    added = {"input_ids": list(tokens), "attention_mask": [1] * len(tokens)}
-    result = dict(tensors)
-    for name in TOKEN_TENSORS:
-        if name in tensors:
-            end = tensors[name].new_tensor([added.get(name, [0] * len(tokens))])
-            result[name] = torch.cat([tensors[name][:, :n_kept], end], dim=1)
-    return result
+def without_pixels(tensors: Tensors) -> Tensors:
+    """A prompt's tensors but for its pictures' pixels and their mask. Grids stay: positions follow from them."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("pixel_")}
 
 
 def picture_shapes(tensors: Tensors) -> frozenset[tuple[str, tuple[int, ...]]]:
@@ -184,6 +235,13 @@ def _without_system(turns: Sequence[Turn]) -> list[Turn]:
 
 def _picture(jpeg: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(jpeg)).convert("RGB")
+        return _opened(jpeg).convert("RGB")
+    except OSError as error:
+        raise Rejected("bad_prompt", f"a picture of {len(jpeg)} bytes cannot be decoded: {error}") from error
+
+
+def _opened(jpeg: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(jpeg))
     except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"a picture of {len(jpeg)} bytes cannot be decoded: {error}") from error
+        raise Rejected("bad_prompt", f"a picture of {len(jpeg)} bytes cannot be decoded: {error}") from error

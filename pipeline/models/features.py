@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 
 from pipeline.models.chat import ChatMessage
-from pipeline.models.encoding import ChatEncoder, Tensors, picture_shapes
+from pipeline.models.encoding import ChatEncoder, Tensors, picture_shapes, without_pixels
 from pipeline.models.scoring import token_batches
+from schemas.errors import Rejected
 
 _MOST_BYTES = 1 << 28
 _AT_ONCE = 32
 """Pictures that are encoded in one pass."""
 
-_SAME = 0.05
+SAME = 0.05
 """Relative difference of logits in a trial: wide enough for bfloat16, too small for features that lack something."""
 
 
@@ -59,21 +60,16 @@ def tried_features(model: Any, encoder: ChatEncoder) -> PictureFeatures | None:
     Some take no features, and some need more than one tensor a picture.
     """
     features = PictureFeatures(model, encoder)
-    pictures = [_jpeg(Image.linear_gradient("L")), _jpeg(Image.radial_gradient("L"))]
+    pictures = [jpeg_of(Image.linear_gradient("L")), jpeg_of(Image.radial_gradient("L"))]
     try:
         prompt = encoder.prompt([ChatMessage("user", (pictures[0], "and", pictures[1], "?"))])
         with torch.inference_mode():
             by_pixels = model(**on_device(model, prompt.tensors), use_cache=False).logits
             inputs = on_device(model, without_pixels(prompt.tensors)) | features.inputs(pictures)
             by_features = model(**inputs, use_cache=False).logits
-    except (AttributeError, RuntimeError, TypeError, ValueError):
+    except (AttributeError, RuntimeError, TypeError, ValueError, Rejected):
         return None
-    return features if (by_features - by_pixels).norm() <= _SAME * by_pixels.norm() else None
-
-
-def without_pixels(tensors: Tensors) -> Tensors:
-    """A prompt's tensors but for its pictures' pixels and their mask. Grids stay: positions follow from them."""
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith("pixel_")}
+    return features if (by_features - by_pixels).norm() <= SAME * by_pixels.norm() else None
 
 
 def on_device(model: Any, tensors: Tensors) -> dict[str, Any]:
@@ -81,7 +77,7 @@ def on_device(model: Any, tensors: Tensors) -> dict[str, Any]:
     return {k: v.to(model.device, model.dtype if v.is_floating_point() else None) for k, v in tensors.items()}
 
 
-def _jpeg(image: Image.Image) -> bytes:
+def jpeg_of(image: Image.Image) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG")
     return out.getvalue()

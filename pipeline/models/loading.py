@@ -58,15 +58,21 @@ def load(path: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]
         model = model.to(device).eval()
     except ImportError as error:
         raise UserError(
-            f"model {path}: its processor needs torchvision in a version that fits torch {torch.__version__}; "
-            "install zoomtrail[qwen], or uninstall a torchvision that cannot be imported"
+            f"model {path}: its processor lacks a package ({first_line(error)}): install zoomtrail[qwen] or "
+            f"zoomtrail[smolvlm]; a torchvision that does not fit torch {torch.__version__} must go"
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
-        raise UserError(f"model {path} cannot be loaded; is the folder complete? ({reason})") from error
+        raise UserError(
+            f"model {path} cannot be loaded; is the folder complete? ({type(error).__name__}: {first_line(error)})"
+        ) from error
     _check_use(path, model, processor, report["missing_keys"])
     _forget_sampling(model, processor.tokenizer)
     return model, processor
+
+
+def first_line(error: Exception) -> str:
+    """An error's first line, 200 characters of it at most."""
+    return next(iter(str(error).strip().splitlines()), "")[:200]
 
 
 def weights_hash(path: str, model: Any) -> str:

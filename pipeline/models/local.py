@@ -6,38 +6,22 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 
 from pipeline.models.batching import SharedRuns
 from pipeline.models.chat import CallCounts, ChatMessage, ChoiceQuestion, Reply
-from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, extended, picture_shapes
-from pipeline.models.features import on_device, tried_features, without_pixels
+from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, picture_shapes, without_pixels
+from pipeline.models.features import on_device, tried_features
 from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
-from pipeline.models.scoring import Tokens, by_head, log_likelihoods, softmax, token_batches
+from pipeline.models.prefill import Asked, SeparatePrefill, check_length
+from pipeline.models.scoring import softmax, token_batches
+from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
 from schemas.captions import Usage
 from schemas.errors import Rejected
 from schemas.record import content_id
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One sequence to prefill. tails: choice -> tokens, see `by_head`; their common head ends the sequence."""
-
-    probe: int
-    tensors: Tensors
-    pictures: tuple[bytes, ...]
-    tails: dict[int, Tokens]
-
-    @property
-    def n_tokens(self) -> int:
-        return self.tensors["input_ids"].shape[1]
-
-    @property
-    def scored(self) -> range:
-        """The positions whose logits predict a tail's tokens: the sequence's last ones, one per token of a tail."""
-        return range(self.n_tokens - len(next(iter(self.tails.values()))), self.n_tokens)
 
 
 @dataclass(frozen=True)
@@ -86,7 +70,6 @@ class LocalModel:
         """
         self.name = name or (Path(path).resolve().name if Path(path).is_dir() else path)
         self.counts = CallCounts()
-        self.tokens_read = 0
         self._device = torch_device(device)
         self._model, processor = load(path, self._device, torch_dtype(dtype, self._device))
         self._weights = weights_hash(path, self._model)
@@ -94,6 +77,9 @@ class LocalModel:
         self._pad_token = self._model.generation_config.pad_token_id
         self._encoder = ChatEncoder(processor)
         self._features = tried_features(self._model, self._encoder)
+        self._prefill = tried_sharing(self._model, self._encoder, self._features, max_batch_tokens) or SeparatePrefill(
+            self._model, self._encoder
+        )
         self._max_batch_tokens = max_batch_tokens
         self._temperature = temperature
         self._max_new_tokens = max_new_tokens
@@ -101,14 +87,22 @@ class LocalModel:
         self._lock = threading.Lock()
         self._requests = SharedRuns(self._replies, "local-model")
 
+    @property
+    def tokens_read(self) -> int:
+        """Tokens prefilled for choices since the model was loaded."""
+        return self._prefill.tokens_read
+
     def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
         """See `Scorer`. A choice's likelihood is that of its tokens as the assistant's text, without an end of turn.
 
-        Raises Rejected where a probe can never be scored: see `ChatEncoder`; too long; too large for the memory.
+        What probes of one call begin with in common is read once. Raises Rejected where one of them can never be
+        scored: see `SharedPrefill` and `SeparatePrefill`.
         """
+        asked = [Asked(self._encoder.rendered(probe.messages), probe.choices) for probe in probes]
         with self._lock:
-            likelihoods = self._log_likelihoods(probes)
-        return [softmax(values) for values in likelihoods]
+            scored = self._prefill.log_probabilities(asked)
+        value = mean if self._per_token else sum
+        return [softmax([value(logs) for logs in of_choices]) for of_choices in scored]
 
     def request_key(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> str:
         """The SHA-256 of all that a reply follows from, each picture standing as its hash: the key of that reply."""
@@ -131,71 +125,14 @@ class LocalModel:
         self.counts.sent += 1
         return await asyncio.wrap_future(self._requests.submit(_Request(tuple(messages), sample, tuple(stop))))
 
-    def _log_likelihoods(self, probes: Sequence[ChoiceQuestion]) -> list[list[float]]:
-        """For each probe the log-likelihood of each choice, in batches of neighbouring rows."""
-        likelihoods = [[0.0] * len(probe.choices) for probe in probes]
-        batches = token_batches(
-            self._rows(probes),
-            length=lambda row: row.n_tokens,
-            alike=lambda row: picture_shapes(row.tensors),
-            budget=lambda: self._max_batch_tokens,
-        )
-        for batch in batches:
-            for row, scores in zip(batch, self._scored(batch), strict=True):
-                for choice, value in scores.items():
-                    likelihoods[row.probe][choice] = value
-        return likelihoods
-
-    def _rows(self, probes: Sequence[ChoiceQuestion]) -> Iterator[_Row]:
-        """The sequences to prefill, those of like size side by side; pictures are decoded as the rows are taken."""
-        for index in sorted(range(len(probes)), key=lambda i: _size(probes[i].messages)):
-            prompt, choices = self._prompt(probes[index].messages), probes[index].choices
-            try:
-                dropped, tails = self._encoder.tails(prompt, choices)
-            except ValueError as error:
-                raise Rejected("bad_prompt", str(error)) from error
-            for group in by_head(tails):
-                head = next(iter(group.values()))[:-1]
-                yield _Row(index, extended(prompt.tensors, dropped, head), prompt.pictures, group)
-
     def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
-        try:
-            prompt = self._encoder.prompt(messages)
-        except ValueError as error:
-            raise Rejected("bad_prompt", str(error)) from error
-        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        if limit is not None and prompt.n_tokens > limit:
-            raise Rejected("prompt_too_long", f"{prompt.n_tokens} tokens, and {self.name} reads {limit} at most")
+        chat = self._encoder.rendered(messages)
+        if self._features and isinstance(self._prefill, SharedPrefill):
+            prompt = self._encoder.composed(chat)
+        else:
+            prompt = self._encoder.processed(chat.text, chat.pictures)
+        check_length(self._model, prompt.n_tokens)
         return prompt if self._features is None else replace(prompt, tensors=without_pixels(prompt.tensors))
-
-    def _scored(self, batch: Sequence[_Row]) -> list[dict[int, float]]:
-        """For each row its tails' log-likelihoods. Out of memory: in halves, and in smaller batches from now on."""
-        try:
-            return self._prefilled(batch)
-        except torch.cuda.OutOfMemoryError as error:
-            if len(batch) == 1:
-                raise Rejected("out_of_memory", f"a probe of {batch[0].n_tokens} tokens: {error}") from error
-        self._shrink(len(batch) * max(row.n_tokens for row in batch))
-        half = len(batch) // 2
-        return self._scored(batch[:half]) + self._scored(batch[half:])
-
-    def _shrink(self, too_many_tokens: int) -> None:
-        torch.cuda.empty_cache()
-        self._max_batch_tokens = too_many_tokens // 2
-
-    def _prefilled(self, batch: Sequence[_Row]) -> list[dict[int, float]]:
-        """One forward pass, with logits at those positions alone that some row needs."""
-        inputs = self._inputs(collated([row.tensors for row in batch], self._pad_token), batch)
-        positions = sorted({position for row in batch for position in row.scored})
-        kept = torch.tensor(positions, device=self._device)
-        with torch.inference_mode():
-            logits = self._model(**inputs, use_cache=False, logits_to_keep=kept).logits
-        self.tokens_read += sum(row.n_tokens for row in batch)
-        column = {position: i for i, position in enumerate(positions)}
-        return [
-            log_likelihoods(logits[i, [column[p] for p in row.scored]], row.tails, self._per_token)
-            for i, row in enumerate(batch)
-        ]
 
     def _replies(self, requests: Sequence[_Request]) -> Iterator[tuple[int, Reply | Exception]]:
         """The reply to each request, in batches of neighbours; with a temperature each is sampled by itself."""
@@ -227,10 +164,13 @@ class LocalModel:
         try:
             rows = self._generated(batch)
             return [self._reply(asked, row) for asked, row in zip(batch, rows, strict=True)]
+        except Rejected as error:  # one of the pictures
+            return [error] if len(batch) == 1 else [reply for one in batch for reply in self._answered([one])]
         except torch.cuda.OutOfMemoryError as error:
             if len(batch) == 1:
                 return [Rejected("out_of_memory", f"a chat of {batch[0].prompt.n_tokens} tokens: {error}")]
-        self._shrink(len(batch) * max(map(self._room, batch)))
+        torch.cuda.empty_cache()
+        self._max_batch_tokens = len(batch) * max(map(self._room, batch)) // 2
         half = len(batch) // 2
         return self._answered(batch[:half]) + self._answered(batch[half:])
 
@@ -271,12 +211,12 @@ class LocalModel:
     def _key(self, request: _Request) -> str:
         return self.request_key(request.messages, request.sample, request.stop)
 
-    def _inputs(self, tensors: Tensors, batch: Sequence[_Row] | Sequence[Prompt]) -> dict[str, Any]:
+    def _inputs(self, tensors: Tensors, batch: Sequence[Prompt]) -> dict[str, Any]:
         """A collated batch as the model takes it: its pictures by their pixels, or by features that are kept."""
         inputs = on_device(self._model, tensors)
         if self._features is None:
             return inputs
-        return inputs | self._features.inputs([picture for row in batch for picture in row.pictures])
+        return inputs | self._features.inputs([picture for prompt in batch for picture in prompt.pictures])
 
 
 def cut_after_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:

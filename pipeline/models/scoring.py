@@ -1,10 +1,8 @@
-"""The arithmetic of scored choices: which tokens tell choices apart, which sequences share a batch, what is likely."""
+"""The arithmetic of scored choices: which tokens tell them apart, which sequences share a batch, what is likely."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
-
-import torch
 
 Tokens = tuple[int, ...]
 T = TypeVar("T")
@@ -18,31 +16,6 @@ def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
             break
         length += 1
     return length
-
-
-def by_head(tails: Sequence[Tokens]) -> list[dict[int, Tokens]]:
-    """Choices grouped by their tails' tokens but the last: a group needs one sequence to be prefilled.
-
-    tails: for each choice its tokens, one at least. Returns groups of choice index -> tail, in order of first choice;
-    four one-token letters are one group.
-    """
-    groups: dict[Tokens, dict[int, Tokens]] = {}
-    for choice, tail in enumerate(tails):
-        groups.setdefault(tail[:-1], {})[choice] = tail
-    return list(groups.values())
-
-
-def log_likelihoods(logits: torch.Tensor, tails: Mapping[int, Tokens], per_token: bool = False) -> dict[int, float]:
-    """Log-probability in nats of each tail: the sum over its tokens of log_softmax(logits), taken in float32.
-
-    logits: (tail length, vocabulary), row j predicting token j of a tail. tails: choice index -> tokens, as `by_head`
-    groups them. per_token: the mean instead, so that long choices do not lose for their length (Brown et al. 2020).
-    """
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    chosen = torch.tensor(list(tails.values()), device=logits.device)
-    each = log_probs[torch.arange(chosen.shape[1], device=logits.device), chosen]
-    values = each.mean(dim=1) if per_token else each.sum(dim=1)
-    return dict(zip(tails, values.tolist(), strict=True))
 
 
 def softmax(values: Sequence[float]) -> tuple[float, ...]:

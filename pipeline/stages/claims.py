@@ -45,15 +45,15 @@ def decidable(made: Sequence[Claim], decoded: Collection[str]) -> list[Claim]:
     return [claim for claim in seen if claim.looks]
 
 
-async def support(made: Sequence[Claim], frames: Mapping[str, Sequence[Frame]], yes: Yes) -> list[float]:
+async def support(made: Sequence[tuple[Claim, Mapping[str, Sequence[Frame]]]], yes: Yes) -> list[float]:
     """For each claim the probability, in 0..1, that its latest look shows it.
 
     Where that is below `SUPPORTED`, the highest over all looks before it: a thought may come back to what it saw
-    earlier. frames: by call id, of every look of the claims.
+    earlier. made: each with the frames of its looks, by call id.
     """
-    best = await yes([claim_messages(claim.statement, frames[claim.looks[0]]) for claim in made])
-    open_ones = [(i, look) for i, p in enumerate(best) if p < SUPPORTED for look in made[i].looks[1:]]
-    earlier = await yes([claim_messages(made[i].statement, frames[look]) for i, look in open_ones])
+    best = await yes([claim_messages(claim.statement, frames[claim.looks[0]]) for claim, frames in made])
+    open_ones = [(i, look) for i, p in enumerate(best) if p < SUPPORTED for look in made[i][0].looks[1:]]
+    earlier = await yes([claim_messages(made[i][0].statement, made[i][1][look]) for i, look in open_ones])
     for (i, _), p in zip(open_ones, earlier, strict=True):
         best[i] = max(best[i], p)
     return best

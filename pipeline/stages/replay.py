@@ -1,22 +1,20 @@
 """The replay stage: every recorded action is done again on the real video, and a verifier weighs the evidence."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from pipeline.models.chat import ChoiceQuestion, Embedder, Pictures, Scorer, with_pixels
+from pipeline.models.chat import Embedder, Pictures, Scorer
 from pipeline.stages import checks, claims, leaks
 from pipeline.stages.items import Care, Work, walk
 from pipeline.stages.mentions import consistent, zooms_mentioned
 from pipeline.stages.search import Search
+from pipeline.stages.verify import Columns, Replayed, Verifier
 from pipeline.stages.videos import OpenVideos
-from prompts.judging import YES_NO, AnswerBy, answers_match, choices_of, probe_messages
+from prompts.judging import AnswerBy, answers_match
 from prompts.protocol import Setting, ZoomProtocol
 from schemas.captions import CaptionTree, Picture
-from schemas.chat import Message
 from schemas.config import AS_PUBLISHED, View
 from schemas.errors import Failure, Rejected
 from schemas.trajectory import Trajectory
@@ -37,6 +35,10 @@ class Decoded:
     verifier_overview: tuple[Frame, ...]
     frames: Mapping[tuple[str, str], tuple[Frame, ...]]
     moments: Mapping[tuple[str, str], int]
+
+    def own(self, trajectory_id: str) -> dict[str, tuple[Frame, ...]]:
+        """The frames of one trajectory, by call id."""
+        return {call: frames for (owner, call), frames in self.frames.items() if owner == trajectory_id}
 
 
 class ReplayStage:
@@ -60,13 +62,11 @@ class ReplayStage:
         embedder: Embedder | None = None,
     ) -> None:
         self._protocol = protocol
-        self._scorer = scorer
+        self._verifier = Verifier(scorer, answer_by) if scorer else None
         self._reply_text = reply_text
         self._view = view
         self._search = Search(protocol, view, embedder)
-        self._answer_by = answer_by
         self._limit = limit
-        self._scoring = asyncio.Lock()
 
     async def run(
         self, trajectories: Sequence[Trajectory], trees: Mapping[str, CaptionTree], care: Care
@@ -92,7 +92,11 @@ class ReplayStage:
         if not started:
             return [_unjudged(t, None) for t in trajectories]
         decoded = await self._decode(started, tree)
-        return [await self._judge(t, tree, decoded) if t.video else _unjudged(t, None) for t in trajectories]
+        found = await self._verified(started, decoded)
+        return [
+            self._judge(t, tree, decoded, found[t.trajectory_id]) if t.video else _unjudged(t, None)
+            for t in trajectories
+        ]
 
     async def _decode(self, trajectories: Sequence[Trajectory], tree: CaptionTree) -> Decoded:
         first = trajectories[0]
@@ -131,17 +135,23 @@ class ReplayStage:
         valid = [a for a in checks.zooms(trajectory) if self._protocol.check(a, of[a.call_id]) is None]
         return [(a.call_id, await self._search.again(a, observed.get(a.call_id), setting, videos)) for a in valid]
 
-    async def _judge(self, trajectory: Trajectory, tree: CaptionTree, decoded: Decoded) -> Verdict:
-        assert trajectory.video is not None
+    async def _verified(self, trajectories: Sequence[Trajectory], decoded: Decoded) -> dict[str, Columns | Rejected]:
+        """What the verifier finds, by trajectory id; nothing without one."""
+        if self._verifier is None:
+            return {t.trajectory_id: {} for t in trajectories}
+        attempts = [Replayed(t, decoded.own(t.trajectory_id)) for t in trajectories]
+        found = await self._verifier.columns(attempts, decoded.verifier_overview, decoded.pictures)
+        return {t.trajectory_id: columns for t, columns in zip(trajectories, found, strict=True)}
+
+    def _judge(self, trajectory: Trajectory, tree: CaptionTree, decoded: Decoded, found: Columns | Rejected) -> Verdict:
         setting = Setting.of(decoded.video, tree.width)
         name = trajectory.trajectory_id
-        own = {call: frames for (owner, call), frames in decoded.frames.items() if owner == name}
         difference = checks.mismatch(
             trajectory,
             checks.Recheck(
                 protocol=self._protocol,
                 settings=checks.settings(trajectory, setting),
-                frames={**own, "overview": decoded.overview},
+                frames={**decoded.own(name), "overview": decoded.overview},
                 moments={call: index for (owner, call), index in decoded.moments.items() if owner == name},
                 tree=tree,
                 reply_text=self._reply_text,
@@ -158,77 +168,16 @@ class ReplayStage:
             "hint_leak": leaks.hint_leak(trajectory, self._shown(trajectory)),
             "gold_leak": leaks.gold_leak(trajectory),
         }
-        try:
-            findings |= await self._verified(trajectory, decoded, own)
-        except Rejected as error:
-            findings["error"] = Failure(stage=self.name, kind=error.kind, message=error.message)
+        if isinstance(found, Rejected):
+            findings["error"] = Failure(stage=self.name, kind=found.kind, message=found.message)
+        else:
+            findings |= found
         return _unjudged(trajectory, None).model_copy(update=findings)
 
     def _shown(self, trajectory: Trajectory) -> str:
         """All that the teacher was shown, without hints."""
         messages = self._protocol.messages(trajectory.dialogue())
         return "\n".join(message.text for message in messages if message.role != "assistant")
-
-    async def _verified(
-        self, trajectory: Trajectory, decoded: Decoded, own: Mapping[str, tuple[Frame, ...]]
-    ) -> dict[str, Any]:
-        """What the verifier finds, with its name and the tokens that it read; nothing without one."""
-        if self._scorer is None:
-            return {}
-        async with self._scoring:
-            read = self._scorer.tokens_read
-            found = await self._probabilities(self._scorer, trajectory, decoded, own)
-            found |= await self._claims(self._scorer, trajectory, decoded, own)
-            read = self._scorer.tokens_read - read
-        return found | {"verifier": self._scorer.name, "verifier_tokens": read} if found else {}
-
-    async def _probabilities(
-        self, scorer: Scorer, trajectory: Trajectory, decoded: Decoded, own: Mapping[str, tuple[Frame, ...]]
-    ) -> dict[str, Any]:
-        """The verifier's probability of the reference: blind, by the overview, after each zoom, by the zooms alone."""
-        question, by = trajectory.question, self._answer_by
-        if question.kind != "multiple_choice":
-            return {}
-        seen = [own[action.call_id] for action in checks.zooms(trajectory) if action.call_id in own]
-        overview = decoded.verifier_overview
-        growing = [probe_messages(question, overview, seen[:k], by) for k in range(len(seen) + 1)]
-        apart = [probe_messages(question, (), zooms, by) for zooms in ((), seen)]
-        gold = question.letters.index(question.answer_letter)
-        p = await _scored(scorer, [*growing, *apart], choices_of(question, by), gold, decoded.pictures)
-        steps = tuple(p[: len(growing)])
-        return {
-            "p_gold_blind": p[-2],
-            "p_gold_overview": steps[0],
-            "p_gold_evidence": steps[-1],
-            "p_gold_zooms_only": p[-1] if seen else None,
-            "p_gold_steps": steps,
-            "gain_per_step": tuple(b - a for a, b in pairwise(steps)),
-            "evidence_gain": steps[-1] - steps[0],
-        }
-
-    async def _claims(
-        self, scorer: Scorer, trajectory: Trajectory, decoded: Decoded, own: Mapping[str, tuple[Frame, ...]]
-    ) -> dict[str, Any]:
-        """How far the frames show what the thoughts say of them."""
-        made = claims.decidable(claims.claims(trajectory), own)
-        if not made:
-            return {}
-
-        async def yes(chats: Sequence[tuple[Message, ...]]) -> list[float]:
-            return await _scored(scorer, chats, YES_NO, YES_NO.index("yes"), decoded.pictures)
-
-        p = await claims.support(made, own, yes)
-        supported = sum(value >= claims.SUPPORTED for value in p)
-        return {"claims_supported": supported / len(p), "claim_min": min(p)}
-
-
-async def _scored(
-    scorer: Scorer, chats: Sequence[tuple[Message, ...]], choices: tuple[str, ...], wanted: int, pictures: Pictures
-) -> list[float]:
-    """The probability of the choice with number `wanted`, for each chat."""
-    probes = [ChoiceQuestion(with_pixels(messages, pictures), choices) for messages in chats]
-    scored = await asyncio.to_thread(scorer.choice_probabilities, probes) if probes else []
-    return [probabilities[wanted] for probabilities in scored]
 
 
 def _answer_correct(trajectory: Trajectory) -> bool | None:

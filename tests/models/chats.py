@@ -1,11 +1,14 @@
-"""Chats with small pictures, for tests."""
+"""Chats with small pictures, and what a model makes of them without any of the product's batching, for tests."""
 
 import io
+import math
 
 import numpy as np
+import torch
 from PIL import Image
 
 from pipeline.models.chat import ChatMessage, ChoiceQuestion
+from pipeline.models.local import LocalModel
 
 QUESTION = "Which colour is it? A. red B. green C. blue D. none"
 LETTERS = ("A", "B", "C", "D")
@@ -25,3 +28,22 @@ def chat(pictures: list[bytes], text: str = QUESTION) -> tuple[ChatMessage, ...]
 
 def probe(pictures: list[bytes], text: str = QUESTION, choices: tuple[str, ...] = LETTERS) -> ChoiceQuestion:
     return ChoiceQuestion(chat(pictures, text), choices)
+
+
+def by_hand(model: LocalModel, question: ChoiceQuestion) -> list[float]:
+    """Each choice by a forward pass of its own over prompt and choice, tokenised and expanded by the processor."""
+    processor, network = model._encoder._processor, model._model
+    text = model._encoder.rendered(question.messages).text
+    lead = " " if text.endswith("Assistant:") else ""
+    pictures = [part for message in question.messages for part in message.parts if isinstance(part, bytes)]
+    opened = [[Image.open(io.BytesIO(p)) for p in pictures]] if pictures else None
+    n_prompt = processor(text=[text], images=opened, return_tensors="pt")["input_ids"].shape[1]
+    sums = []
+    for choice in question.choices:
+        inputs = processor(text=[text + lead + choice], images=opened, return_tensors="pt")
+        with torch.no_grad():
+            log_probs = network(**inputs).logits[0].log_softmax(-1)
+        ids = inputs["input_ids"][0]
+        sums.append(sum(float(log_probs[i - 1, ids[i]]) for i in range(n_prompt, len(ids))))
+    weights = [math.exp(s - max(sums)) for s in sums]
+    return [w / sum(weights) for w in weights]

@@ -2,10 +2,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoProcessor
 
 from pipeline.models.chat import ChatMessage
-from pipeline.models.encoding import ChatEncoder, Prompt
+from pipeline.models.encoding import ChatEncoder, Rendered, without_pixels
+from schemas.errors import Rejected
 from tests.models.chats import chat, jpeg
 
 
@@ -24,47 +26,55 @@ def plain(encoder: ChatEncoder, text: str) -> list[int]:
 
 
 def test_lead_is_what_the_template_writes_before_an_answer(encoder: ChatEncoder) -> None:
-    prompt = encoder.prompt(chat([jpeg(0)]))
-    expected = " " if prompt.text.endswith("Assistant:") else ""
-    assert prompt.lead == expected
+    asked = encoder.rendered(chat([jpeg(0)]))
+    expected = " " if asked.text.endswith("Assistant:") else ""
+    assert asked.lead == expected
 
 
-def test_tails_follow_the_prompt(encoder: ChatEncoder) -> None:
-    prompt = encoder.prompt(chat([jpeg(0)]))
+def test_choices_follow_the_chat(encoder: ChatEncoder) -> None:
+    asked = encoder.rendered(chat([jpeg(0)]))
     choices = ("A", "The answer is B")
-    dropped, tails = encoder.tails(prompt, choices)
-    assert dropped == 0
-    assert len(tails[0]) == 1
-    for choice, tail in zip(choices, tails, strict=True):
-        assert plain(encoder, prompt.text) + list(tail) == plain(encoder, prompt.text + prompt.lead + choice)
+    shared, endings = encoder.endings(asked, choices)
+    assert shared == len(plain(encoder, asked.text)) == len(endings[0]) - 1
+    for choice, tokens in zip(choices, endings, strict=True):
+        assert list(tokens) == plain(encoder, asked.text + asked.lead + choice)
 
 
-def test_a_token_across_the_boundary_is_scored_as_the_tokenizer_writes_it(encoder: ChatEncoder, processor: Any) -> None:
+def test_a_token_across_the_boundary_is_scored_as_the_tokenizer_writes_it(encoder: ChatEncoder) -> None:
     """A template that ends in a space: ` A` is one token, so the prompt gives its space away."""
-    text = encoder.prompt(chat([])).text + " "
-    spaced = Prompt(text, "", dict(processor(text=[text], return_tensors="pt")))
-    dropped, tails = encoder.tails(spaced, ("A", "B"))
-    assert dropped == 1
-    assert [encoder.tokenizer.decode(tail) for tail in tails] == [" A", " B"]
+    spaced = Rendered(encoder.rendered(chat([])).text + " ", "", ())
+    shared, endings = encoder.endings(spaced, ("A", "B"))
+    assert shared == len(plain(encoder, spaced.text)) - 1
+    assert [encoder.tokenizer.decode(tokens[shared:]) for tokens in endings] == [" A", " B"]
+
+
+def test_a_chat_is_put_together_as_the_processor_writes_it(encoder: ChatEncoder) -> None:
+    """Pictures side by side and apart, of sizes seen before and new ones; and the pixels are left out."""
+    for pictures in ([], [jpeg(1)], [jpeg(2, 40, 40), jpeg(3), jpeg(4, 96, 32)]):
+        asked = encoder.rendered((*chat(pictures), ChatMessage("assistant", ("I look.",)), *chat(pictures[:1])[1:]))
+        own = without_pixels(encoder.processed(asked.text, asked.pictures).tensors)
+        composed = encoder.composed(asked).tensors
+        assert own.keys() == composed.keys()
+        assert all(torch.equal(own[name], composed[name]) for name in own)
 
 
 def test_a_text_that_spells_the_placeholder_is_refused(encoder: ChatEncoder, processor: Any) -> None:
-    with pytest.raises(ValueError, match="1 pictures, but 2"):
+    with pytest.raises(Rejected, match="1 pictures, but 2"):
         encoder.prompt(chat([jpeg(0)], f"What is {processor.image_token} here?"))
-    with pytest.raises(ValueError, match="0 pictures, but 1"):
+    with pytest.raises(Rejected, match="0 pictures, but 1"):
         encoder.prompt(chat([], f"What is {processor.image_token} here?"))
 
 
 def test_broken_pictures_and_empty_choices_are_refused(encoder: ChatEncoder) -> None:
-    with pytest.raises(ValueError, match="cannot be decoded"):
+    with pytest.raises(Rejected, match="cannot be decoded"):
         encoder.prompt(chat([jpeg(0)[:100]]))
-    with pytest.raises(ValueError, match="a choice is empty"):
-        encoder.tails(encoder.prompt(chat([])), ("", "A"))
+    with pytest.raises(Rejected, match="a choice is empty"):
+        encoder.endings(encoder.rendered(chat([])), ("", "A"))
 
 
 def test_parts_keep_their_order_and_tool_speaks_as_user(encoder: ChatEncoder, processor: Any) -> None:
     first, second = ChatMessage("user", ("one", "two", jpeg(0), "three")), ChatMessage("tool", ("four", jpeg(1)))
-    text = encoder.prompt((first, ChatMessage("assistant", ("zoom",)), second)).text
+    text = encoder.rendered((first, ChatMessage("assistant", ("zoom",)), second)).text
     pieces = ["one", "two", processor.image_token, "three", "zoom", "four", processor.image_token]
     places, at = [], 0
     for piece in pieces:
@@ -82,7 +92,7 @@ def test_a_template_without_system_role_gets_it_in_the_first_message(processor: 
     original = processor.chat_template
     try:
         processor.chat_template = REFUSES_SYSTEM + original
-        text = ChatEncoder(processor).prompt(chat([jpeg(0)], "What?")).text
+        text = ChatEncoder(processor).rendered(chat([jpeg(0)], "What?")).text
     finally:
         processor.chat_template = original
     assert text.index("Answer briefly.") < text.index(processor.image_token) < text.index("What?")

@@ -1,20 +1,16 @@
 import asyncio
-import math
 import re
 import subprocess
 import sys
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from pipeline.models.chat import ChoiceQuestion, Reply
 from pipeline.models.local import LocalModel, cut_after_stop
 from schemas.errors import Rejected
-from tests.models.chats import LETTERS, QUESTION, chat, jpeg, probe
+from tests.models.chats import LETTERS, QUESTION, by_hand, chat, jpeg, probe
 
 WORDS = ("red", "a green one", "The answer is blue", "none of these")
 LIKE = ("xq", "xz", "qx", "zw")
@@ -25,34 +21,16 @@ def one(model: LocalModel, question: ChoiceQuestion) -> tuple[float, ...]:
     return model.choice_probabilities([question])[0]
 
 
-def by_hand(model: LocalModel, pictures: list[bytes], choices: tuple[str, ...]) -> list[float]:
-    """Each choice by a forward pass of its own over prompt and choice, tokenised and expanded by the processor."""
-    processor, network = model._encoder._processor, model._model
-    text = model._encoder.prompt(chat(pictures)).text
-    lead = " " if text.endswith("Assistant:") else ""
-    opened = [[Image.open(BytesIO(p)) for p in pictures]] if pictures else None
-    n_prompt = processor(text=[text], images=opened, return_tensors="pt")["input_ids"].shape[1]
-    sums = []
-    for choice in choices:
-        inputs = processor(text=[text + lead + choice], images=opened, return_tensors="pt")
-        with torch.no_grad():
-            log_probs = network(**inputs).logits[0].log_softmax(-1)
-        ids = inputs["input_ids"][0]
-        sums.append(sum(float(log_probs[i - 1, ids[i]]) for i in range(n_prompt, len(ids))))
-    weights = [math.exp(s - max(sums)) for s in sums]
-    return [w / sum(weights) for w in weights]
-
-
 @pytest.mark.parametrize("choices", [LETTERS, LIKE, WORDS, ("A", "The answer is B", "red", "red and blue")])
 @pytest.mark.parametrize("n_pictures", [0, 1, 3])
 def test_probabilities_equal_a_forward_pass_per_choice(
     model: LocalModel, n_pictures: int, choices: tuple[str, ...]
 ) -> None:
-    pictures = [jpeg(i) for i in range(n_pictures)]
-    result = one(model, probe(pictures, choices=choices))
+    question = probe([jpeg(i) for i in range(n_pictures)], choices=choices)
+    result = one(model, question)
     assert sum(result) == pytest.approx(1.0)
-    assert result == pytest.approx(by_hand(model, pictures, choices), abs=1e-5)
-    assert result == one(model, probe(pictures, choices=choices))
+    assert result == pytest.approx(by_hand(model, question), abs=1e-5)
+    assert result == one(model, question)
 
 
 def mixed_probes() -> list[ChoiceQuestion]:
@@ -72,50 +50,6 @@ def test_a_batch_gives_what_each_probe_gives_alone(model: LocalModel) -> None:
     together = model.choice_probabilities(mixed_probes())
     for question, result in zip(mixed_probes(), together, strict=True):
         assert result == pytest.approx(one(model, question), abs=1e-5)
-
-
-def test_batches_stay_within_the_token_budget_and_count_their_tokens(
-    model: LocalModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[tuple[int, int]] = []
-    forward = model._model.forward
-
-    def watched(**inputs: torch.Tensor) -> Any:
-        sizes.append((int(inputs["attention_mask"].sum()), inputs["input_ids"].numel()))
-        return forward(**inputs)
-
-    before = model.tokens_read
-    monkeypatch.setattr(model, "_max_batch_tokens", 200)
-    monkeypatch.setattr(model._model, "forward", watched)
-    model.choice_probabilities(mixed_probes())
-    assert len(sizes) > 3
-    assert max(padded for _, padded in sizes) <= 200
-    assert any(padded > real for real, padded in sizes)
-    assert model.tokens_read - before == sum(real for real, _ in sizes)
-
-
-def test_out_of_memory_halves_the_batch(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = model.choice_probabilities(mixed_probes())
-    forward = model._model.forward
-
-    def small_memory(**inputs: torch.Tensor) -> Any:
-        if len(inputs["input_ids"]) > 1:
-            raise torch.cuda.OutOfMemoryError("full")
-        return forward(**inputs)
-
-    monkeypatch.setattr(model, "_max_batch_tokens", model._max_batch_tokens)
-    monkeypatch.setattr(model._model, "forward", small_memory)
-    for result, right in zip(model.choice_probabilities(mixed_probes()), expected, strict=True):
-        assert result == pytest.approx(right, abs=1e-5)
-
-
-def test_a_probe_too_large_for_the_memory_is_rejected(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_memory(**inputs: torch.Tensor) -> Any:
-        raise torch.cuda.OutOfMemoryError("full")
-
-    monkeypatch.setattr(model._model, "forward", no_memory)
-    with pytest.raises(Rejected, match="a probe of"):
-        one(model, probe([]))
 
 
 def test_pictures_and_their_order_matter(model: LocalModel) -> None:
@@ -207,11 +141,3 @@ def test_text_is_cut_after_the_stop_string_that_ends_first() -> None:
 def test_the_interface_needs_no_torch() -> None:
     code = "import sys, pipeline.models.chat; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_choices_alike_but_for_the_last_token_share_a_prefill(model: LocalModel) -> None:
-    before = model.tokens_read
-    result = one(model, probe([], choices=LIKE))
-    head = len(model._encoder.tails(model._encoder.prompt(chat([])), LIKE)[1][0]) - 1
-    assert model.tokens_read - before == 3 * (model._encoder.prompt(chat([])).n_tokens + head)
-    assert max(result) < 0.99

@@ -46,6 +46,6 @@ def test_an_earlier_look_counts_where_the_latest_does_not_show_it() -> None:
         asked.extend(looks)
         return [shown[look] for look in looks]
 
-    made = [Claim(said, ("1.0", "0.0")) for said in ("Red.", "Blue.", "Tall.")]
-    assert asyncio.run(support(made, frames, yes)) == [0.9, 0.4, 0.6]
+    made = [(Claim(said, ("1.0", "0.0")), frames) for said in ("Red.", "Blue.", "Tall.")]
+    assert asyncio.run(support(made, yes)) == [0.9, 0.4, 0.6]
     assert ("Tall.", 1.0) not in asked  # what the latest look shows needs no other

@@ -14,6 +14,7 @@ from prompts.judging import YES_NO, AnswerBy
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
 from schemas.config import AS_PUBLISHED, View
+from schemas.errors import Rejected
 from schemas.trajectory import Hint, Trajectory
 from schemas.verdict import Verdict
 from tests.corpus import read_barcode, remux, render_video
@@ -282,3 +283,34 @@ def test_a_leak_is_a_column(zoomed: tuple[CaptionTree, Trajectory], walked: tupl
     last = walk.turns[-1].model_copy(update={"think": "As the hint says, it is green."})
     (copied,) = judged(tree, walk.model_copy(update={"hints": (hint,), "turns": (*walk.turns[:-1], last)}))
     assert copied.hint_leak is True
+
+
+class Squeamish(Reader):
+    """Refuses any call with a question about dogs."""
+
+    calls: list[int]
+
+    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+        self.calls.append(len(probes))
+        if any("dog" in str(message.parts[-1]) for probe in probes for message in probe.messages):
+            raise Rejected("prompt_too_long", "no dogs")
+        return super().choice_probabilities(probes)
+
+
+def test_attempts_at_a_video_are_asked_about_together_and_one_that_cannot_be_leaves_the_others_theirs(
+    zoomed: tuple[CaptionTree, Trajectory],
+) -> None:
+    tree, trajectory = zoomed
+    other = trajectory.model_copy(update={"trajectory_id": "other", "attempt": 1})
+    dogs = trajectory.question.model_copy(update={"text": "What does the dog do?"})
+    bad = trajectory.model_copy(update={"trajectory_id": "bad", "attempt": 2, "question": dogs})
+    calm = Squeamish()
+    calm.calls = []
+    first, second = judged(tree, trajectory, other, scorer=calm)
+    assert first.p_gold_evidence == second.p_gold_evidence == 0.25
+    assert first.verifier_tokens == second.verifier_tokens == calm.tokens_read / 2
+    together = calm.calls[0]
+    calm.calls = []
+    one, refused, two = judged(tree, trajectory, bad, other, scorer=calm)
+    assert calm.calls[0] > together and one.p_gold_steps == two.p_gold_steps == first.p_gold_steps
+    assert refused.error is not None and refused.error.kind == "prompt_too_long" and refused.p_gold_steps is None

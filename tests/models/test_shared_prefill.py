@@ -1,0 +1,146 @@
+"""What one prefill for many prompts says is what a prefill for each says, and it reads far less."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.models.chat import ChatMessage, ChoiceQuestion
+from pipeline.models.local import LocalModel
+from pipeline.models.prefill import Asked, LogProbabilities, SeparatePrefill
+from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
+from schemas.errors import Rejected
+from tests.models.chats import LETTERS, jpeg, probe
+from tests.models.test_local import LIKE, WORDS, mixed_probes, one
+
+
+def growing(n: int, choices: tuple[str, ...] = LETTERS) -> list[ChoiceQuestion]:
+    """Probes of two questions by ever more pictures of several sizes; then one by the last picture alone."""
+    sizes = [(64, 48), (96, 32), (40, 40)]
+    seen = [part for i in range(n) for part in (f"{i}.5s: ", jpeg(i, *sizes[i % 3]), "\n")]
+    asked = [
+        ChoiceQuestion((ChatMessage("user", (*seen[: 3 * k], question)),), choices)
+        for question in ("Which colour? A. red B. green", "What is it? A. a sign B. a lamp")
+        for k in range(n + 1)
+    ]
+    return [*asked, probe([jpeg(n - 1)], choices=choices)]
+
+
+def asked(model: LocalModel, probes: list[ChoiceQuestion]) -> list[Asked]:
+    return [Asked(model._encoder.rendered(p.messages), p.choices) for p in probes]
+
+
+def flat(scored: list[LogProbabilities]) -> list[float]:
+    return list(chain(*chain(*scored)))
+
+
+@pytest.mark.parametrize("budget", [1, 30, 100, 4096])
+def test_shared_prefixes_give_what_separate_prefills_give(any_model: LocalModel, budget: int) -> None:
+    """Of every class: in batches that cut the prompts anywhere, by pixels and by features."""
+    network, encoder = any_model._model, any_model._encoder
+    if not isinstance(any_model._prefill, SharedPrefill):
+        assert network.config.model_type == "llava_onevision"  # a picture has other tokens alone than in company
+        return
+    probes = asked(any_model, [*growing(4), *growing(3, WORDS), *mixed_probes()])
+    expected = flat(SeparatePrefill(network, encoder).log_probabilities(probes))
+    for features in {any_model._features, None}:
+        shared = SharedPrefill(network, encoder, features, budget)
+        assert flat(shared.log_probabilities(probes)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_what_is_shared_is_read_once(model: LocalModel) -> None:
+    probes = asked(model, growing(6))
+    shared = SharedPrefill(model._model, model._encoder, model._features, 4096)
+    separate = SeparatePrefill(model._model, model._encoder)
+    shared.log_probabilities(probes)
+    separate.log_probabilities(probes)
+    assert separate.tokens_read > 2.5 * shared.tokens_read
+    assert shared.tokens_read >= max(model._encoder.composed(each.chat).n_tokens for each in probes)
+
+
+def test_letters_cost_nothing_and_words_share_their_beginning(model: LocalModel) -> None:
+    def read(question: ChoiceQuestion) -> int:
+        before = model.tokens_read
+        one(model, question)
+        return model.tokens_read - before
+
+    bare = model._encoder.composed(model._encoder.rendered(probe([jpeg(1)]).messages)).n_tokens
+    assert read(probe([jpeg(1)])) == bare
+    _, endings = model._encoder.endings(model._encoder.rendered(probe([jpeg(1)]).messages), LIKE)
+    assert read(probe([jpeg(1)], choices=LIKE)) - bare <= sum(
+        len(set(column)) for column in zip(*endings, strict=False)
+    )
+    assert max(one(model, probe([jpeg(1)], choices=LIKE))) < 0.99
+
+
+@pytest.fixture
+def watched(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The tokens of each forward pass, of which none may have more than 60."""
+    sizes: list[int] = []
+    forward = model._model.forward
+
+    def small_memory(**inputs: Any) -> Any:
+        n = inputs["input_ids"].shape[1]
+        if n > 60:
+            raise torch.cuda.OutOfMemoryError("full")
+        sizes.append(n)
+        return forward(**inputs)
+
+    monkeypatch.setattr(model._model, "forward", small_memory)
+    yield sizes
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(model: LocalModel, watched: list[int]) -> None:
+    probes = asked(model, growing(4))
+    shared = SharedPrefill(model._model, model._encoder, model._features, 500)
+    found = flat(shared.log_probabilities(probes))
+    assert max(watched) <= 60 and sum(watched) == shared.tokens_read
+    first = len(watched)
+    assert flat(shared.log_probabilities(probes)) == pytest.approx(found, abs=1e-5)
+    assert sum(watched[first:]) == shared.tokens_read / 2  # it has learnt: nothing was tried in vain
+    whole = SharedPrefill(model._model, model._encoder, model._features, 50).log_probabilities(probes)
+    assert flat(whole) == pytest.approx(found, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SharedPrefill, SeparatePrefill])
+def test_a_probe_too_large_for_the_memory_is_rejected(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch, kind: type
+) -> None:
+    def no_memory(**inputs: Any) -> Any:
+        raise torch.cuda.OutOfMemoryError("full")
+
+    settings = (model._features, 100) if kind is SharedPrefill else ()
+    prefill = kind(model._model, model._encoder, *settings)
+    monkeypatch.setattr(model._model, "forward", no_memory)
+    with pytest.raises(Rejected, match="tokens: full") as caught:
+        prefill.log_probabilities(asked(model, [probe([])]))
+    assert caught.value.kind == "out_of_memory"
+
+
+@pytest.mark.parametrize(
+    "window", [{"layer_types": None, "sliding_window": 8}, {"layer_types": ["full_attention", "sliding_attention"]}]
+)
+def test_a_model_that_does_not_look_back_to_the_beginning_is_read_separately(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch, window: dict[str, Any]
+) -> None:
+    text = model._model.config.get_text_config()
+    assert tried_sharing(model._model, model._encoder, model._features, 100) is not None
+    for name, value in window.items():
+        monkeypatch.setattr(text, name, value, raising=False)
+    assert tried_sharing(model._model, model._encoder, model._features, 100) is None
+
+
+def test_a_model_that_minds_its_mask_otherwise_is_read_separately(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes a mask of its own for none: the trial sees that its branches see each other."""
+    forward = model._model.forward
+
+    def unmasked(**inputs: Any) -> Any:
+        mask = inputs.get("attention_mask")
+        return forward(**{**inputs, "attention_mask": None if mask is not None and mask.ndim == 4 else mask})
+
+    monkeypatch.setattr(model._model, "forward", unmasked)
+    assert tried_sharing(model._model, model._encoder, model._features, 100) is None
