@@ -1,0 +1,67 @@
+"""The request that a chat becomes for an OpenAI-compatible server, and the key under which its reply is kept."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.models.chat import ChatMessage
+from schemas.config import Endpoint
+from schemas.record import content_id
+
+Request = dict[str, Any]
+"""What is sent, each image standing as its hash."""
+
+
+def request_of(
+    config: Endpoint, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str], top_logprobs: int
+) -> tuple[Request, str]:
+    """The request, and the key of it. sample: tells equal requests apart that want replies of their own."""
+    request: Request = {
+        "model": config.model,
+        "messages": [_message(m, _image_hash) for m in messages],
+        "max_tokens": config.max_tokens,
+    }
+    optional = {
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "stop": list(stop) or None,
+        "logprobs": True if top_logprobs else None,
+        "top_logprobs": top_logprobs or None,
+    }
+    request |= {name: value for name, value in optional.items() if value is not None}
+    return request, content_id({"request": request, "sample": sample})
+
+
+def with_images(request: Request, messages: Sequence[ChatMessage]) -> dict[str, Any]:
+    """The request as it goes over the wire. messages: those it was made of."""
+    return {**request, "messages": [_message(m, _image_url) for m in messages]}
+
+
+def _image_hash(jpeg: bytes) -> str:
+    return "sha256:" + hashlib.sha256(jpeg).hexdigest()
+
+
+def _image_url(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def _message(message: ChatMessage, image: Any) -> dict[str, Any]:
+    """A message as it is sent; one of role `tool` as the user's.
+
+    A server takes role `tool` only in answer to a `tool_calls` entry with the same id, and without pictures; here a
+    call is part of the assistant's text.
+    """
+    return {"role": "user" if message.role == "tool" else message.role, "content": _content(message, image)}
+
+
+def _content(message: ChatMessage, image: Any) -> str | list[dict[str, Any]]:
+    """OpenAI's content: plain text where there are no images, else a list of parts."""
+    if all(isinstance(part, str) for part in message.parts):
+        return "".join(str(part) for part in message.parts)
+    return [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": image(part)}}
+        for part in message.parts
+    ]
