@@ -4,6 +4,7 @@ import io
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal
 
 import torch
@@ -231,6 +232,11 @@ def _without_system(turns: Sequence[Turn]) -> list[Turn]:
         return list(turns)
     system, first, *rest = turns
     return [{"role": first["role"], "content": [*system["content"], *first["content"]]}, *rest]
+
+
+def named(pictures: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    """Each picture with the hash of its JPEG, in hexadecimal."""
+    return [(sha256(jpeg).hexdigest(), jpeg) for jpeg in pictures]
 
 
 def _picture(jpeg: bytes) -> Image.Image:

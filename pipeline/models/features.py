@@ -1,6 +1,5 @@
-"""What a model's vision tower makes of pictures, kept, so that a picture that is shown again is not encoded again."""
+"""Pictures as a model takes them: what its vision tower makes of them, kept for the next time, or their pixels."""
 
-import hashlib
 import io
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ import torch
 from PIL import Image
 
 from pipeline.models.chat import ChatMessage
-from pipeline.models.encoding import ChatEncoder, Tensors, picture_shapes, without_pixels
+from pipeline.models.encoding import ChatEncoder, Tensors, named, picture_shapes, without_pixels
+from pipeline.models.pictures_ahead import PicturesAhead
 from pipeline.models.scoring import token_batches
 from schemas.errors import Rejected
 
@@ -25,10 +25,15 @@ SAME = 0.05
 class PictureFeatures:
     """The features of pictures, by the hash of their JPEG. Beyond 256 MiB those go that were unused longest."""
 
-    def __init__(self, model: Any, encoder: ChatEncoder) -> None:
+    def __init__(self, model: Any, ahead: PicturesAhead) -> None:
+        """ahead: prepares pictures for the model."""
         self._model = model
-        self._encoder = encoder
+        self._ahead = ahead
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    def prepare(self, pictures: Sequence[bytes]) -> None:
+        """Has those pictures decoded and resized that `inputs` will be asked for next."""
+        self._ahead.prepare(self._missing(pictures))
 
     def inputs(self, pictures: Sequence[bytes]) -> dict[str, Any]:
         """What `forward` and `generate` take in place of pixels, for the pictures of a batch in their order."""
@@ -36,17 +41,20 @@ class PictureFeatures:
 
         if not pictures:
             return {}
-        keys = [hashlib.sha256(jpeg).hexdigest() for jpeg in pictures]
-        self._encode({key: jpeg for key, jpeg in zip(keys, pictures, strict=True) if key not in self._kept})
-        features: Any = [self._kept[key] for key in keys]
-        for key in keys:
-            self._kept.move_to_end(key)
+        self._encode(self._missing(pictures))
+        names = [name for name, _ in named(pictures)]
+        features: Any = [self._kept[name] for name in names]
+        for name in names:
+            self._kept.move_to_end(name)
         while sum(each.nbytes for each in self._kept.values()) > _MOST_BYTES:
             self._kept.popitem(last=False)
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}}
 
+    def _missing(self, pictures: Sequence[bytes]) -> dict[str, bytes]:
+        return {name: jpeg for name, jpeg in named(pictures) if name not in self._kept}
+
     def _encode(self, missing: dict[str, bytes]) -> None:
-        encoded = ((key, self._encoder.picture(jpeg)) for key, jpeg in missing.items())
+        encoded = zip(missing, self._ahead.tensors(missing), strict=True)
         for batch in token_batches(encoded, lambda _: 1, lambda one: picture_shapes(one[1]), lambda: _AT_ONCE):
             tensors = {name: torch.cat([each[name] for _, each in batch]) for name in batch[0][1]}
             with torch.inference_mode():
@@ -54,12 +62,34 @@ class PictureFeatures:
             self._kept |= {key: each.clone() for (key, _), each in zip(batch, output.pooler_output, strict=True)}
 
 
-def tried_features(model: Any, encoder: ChatEncoder) -> PictureFeatures | None:
+class PicturePixels:
+    """The pixels of pictures, for a model that takes nothing else."""
+
+    def __init__(self, model: Any, ahead: PicturesAhead) -> None:
+        """ahead: prepares pictures for the model."""
+        self._model = model
+        self._ahead = ahead
+
+    def prepare(self, pictures: Sequence[bytes]) -> None:
+        """Has those pictures decoded and resized that `inputs` will be asked for next."""
+        self._ahead.prepare(dict(named(pictures)))
+
+    def inputs(self, pictures: Sequence[bytes]) -> dict[str, Any]:
+        """What `forward` takes for the pictures of a batch in their order, which have equal `picture_shapes`."""
+        if not pictures:
+            return {}
+        known = dict(named(pictures))
+        tensors = dict(zip(known, self._ahead.tensors(known), strict=True))
+        each = [tensors[name] for name, _ in named(pictures)]
+        return on_device(self._model, {name: torch.cat([t[name] for t in each]) for name in each[0]})
+
+
+def tried_features(model: Any, encoder: ChatEncoder, ahead: PicturesAhead) -> PictureFeatures | None:
     """Features for a model that reads them just as it reads pixels, which a trial shows; None for any other.
 
     Some take no features, and some need more than one tensor a picture.
     """
-    features = PictureFeatures(model, encoder)
+    features = PictureFeatures(model, ahead)
     pictures = [jpeg_of(Image.linear_gradient("L")), jpeg_of(Image.radial_gradient("L"))]
     try:
         prompt = encoder.prompt([ChatMessage("user", (pictures[0], "and", pictures[1], "?"))])

@@ -14,8 +14,9 @@ import torch
 from pipeline.models.batching import SharedRuns
 from pipeline.models.chat import CallCounts, ChatMessage, ChoiceQuestion, Reply
 from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, picture_shapes, without_pixels
-from pipeline.models.features import on_device, tried_features
+from pipeline.models.features import PicturePixels, on_device, tried_features
 from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
+from pipeline.models.pictures_ahead import PicturesAhead
 from pipeline.models.prefill import Asked, SeparatePrefill, check_length
 from pipeline.models.scoring import softmax, token_batches
 from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
@@ -76,10 +77,11 @@ class LocalModel:
         self._end_tokens = self._model.generation_config.eos_token_id
         self._pad_token = self._model.generation_config.pad_token_id
         self._encoder = ChatEncoder(processor)
-        self._features = tried_features(self._model, self._encoder)
-        self._prefill = tried_sharing(self._model, self._encoder, self._features, max_batch_tokens) or SeparatePrefill(
-            self._model, self._encoder
-        )
+        ahead = PicturesAhead(self._encoder)
+        self._features = tried_features(self._model, self._encoder, ahead)
+        sight = self._features or PicturePixels(self._model, ahead)
+        shared = tried_sharing(self._model, self._encoder, sight, max_batch_tokens)
+        self._prefill = shared or SeparatePrefill(self._model, self._encoder)
         self._max_batch_tokens = max_batch_tokens
         self._temperature = temperature
         self._max_new_tokens = max_new_tokens

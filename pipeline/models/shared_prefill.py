@@ -1,7 +1,7 @@
 """One prefill for many prompts: what several begin with is read once, and its key-value cache branches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from pipeline.models.chat import ChatMessage
-from pipeline.models.encoding import ChatEncoder, Rendered, Span, without_pixels
-from pipeline.models.features import SAME, PictureFeatures, jpeg_of, on_device
+from pipeline.models.encoding import ChatEncoder, Rendered, Span, named, without_pixels
+from pipeline.models.features import SAME, PictureFeatures, PicturePixels, jpeg_of
 from pipeline.models.prefill import Asked, LogProbabilities, SeparatePrefill, check_length
 from pipeline.models.prefix_tree import Extent, PrefixTree, TreeLayout, Unit
 from schemas.errors import Rejected
@@ -26,21 +26,30 @@ _TRIAL_BATCH = 24
 """Tokens of a batch in a trial: few, so that it needs several."""
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Entries to read at once. pictures: theirs, in order; wanted: the tokens to be told of after an entry."""
+
+    entries: range
+    pictures: list[bytes]
+    wanted: dict[int, list[int]]
+
+
 class SharedPrefill:
     """All prompts of a call as one tree, prefilled once, a batch of its tokens at a time.
 
     Each token has the position that its own prompt gives it, and a mask keeps it from what is not before it there. The
-    cache holds what later tokens attend to, and no more.
+    cache holds what later tokens attend to, and no more. Pictures of the next batch are prepared meanwhile.
     """
 
     def __init__(
-        self, model: Any, encoder: ChatEncoder, features: PictureFeatures | None, max_batch_tokens: int
+        self, model: Any, encoder: ChatEncoder, sight: PictureFeatures | PicturePixels, max_batch_tokens: int
     ) -> None:
-        """features: None for a model that is given pixels. max_batch_tokens: halved where memory runs out."""
+        """sight: how the model takes pictures. max_batch_tokens: halved where memory runs out."""
         self.tokens_read = 0
         self._model = model
         self._encoder = encoder
-        self._features = features
+        self._sight = sight
         self._max_batch_tokens = max_batch_tokens if model.device.type != "cpu" else min(max_batch_tokens, _ON_A_CPU)
         self._extents: dict[tuple[int, int], Extent] = {}
         self._rope_index = getattr(model.model, "get_rope_index", None)
@@ -51,7 +60,7 @@ class SharedPrefill:
         wanted: dict[int, set[int]] = {}
         tails: list[list[list[tuple[int, int]]]] = []
         for each in asked:
-            pictures |= {_name(jpeg): jpeg for jpeg in each.chat.pictures}
+            pictures |= named(each.chat.pictures)
             tails.append([])
             for sequence, n_tail in self._sequences(each):
                 path = tree.add(sequence[:-1])
@@ -64,8 +73,8 @@ class SharedPrefill:
 
     def _units(self, tokens: Sequence[int], chat: Rendered) -> list[Unit]:
         """Tokens with the hash of a picture in place of each placeholder."""
-        names = iter([_name(jpeg) for jpeg in chat.pictures])
-        return [next(names) if token == self._encoder.placeholder_token else token for token in tokens]
+        left = iter(named(chat.pictures))
+        return [next(left)[0] if token == self._encoder.placeholder_token else token for token in tokens]
 
     def _sequences(self, asked: Asked) -> Iterator[tuple[list[Unit], int]]:
         """For each choice the whole sequence, and how many tokens at its end are the choice's."""
@@ -85,69 +94,57 @@ class SharedPrefill:
         cached: list[int] = []
         at = 0
         while at < len(layout):
-            batch = self._batch(layout, at, tree.units, pictures)
-            shown = [pictures[unit] for unit in tree.units[batch.start : batch.stop] if isinstance(unit, str)]
-            asked = {entry: sorted(wanted[entry]) for entry in batch if entry in wanted}
+            batch = self._batch(layout, at, tree, pictures, wanted)
             try:
-                output = self._forward(layout, cached, cache, batch, shown, list(asked))
+                seen = self._sight.inputs(batch.pictures)
+                self._sight.prepare(self._batch(layout, batch.entries.stop, tree, pictures, wanted).pictures)
+                output = self._forward(layout, cached, cache, batch, seen)
             except torch.cuda.OutOfMemoryError as error:
-                self._shrink(layout, batch, error)
+                self._shrink(layout, batch.entries, error)
                 continue
-            logs = torch.log_softmax(output.logits[0].float(), dim=-1)
-            for row, (entry, tokens) in zip(logs, asked.items(), strict=False):
-                found |= {(entry, token): value for token, value in zip(tokens, row[tokens].tolist(), strict=True)}
-            cached, cache = self._kept(layout, [*cached, *batch], output.past_key_values, batch.stop)
-            at = batch.stop
+            found |= _chosen(output.logits[0], batch.wanted)
+            at = batch.entries.stop
+            cached, cache = self._kept(layout, [*cached, *batch.entries], output.past_key_values, at)
         return found
 
-    def _batch(self, layout: TreeLayout, at: int, units: Sequence[Unit], pictures: Mapping[str, bytes]) -> range:
-        """The next entries to read; their pictures go into one tensor where the model is given pixels."""
-        batch = layout.batch(at, self._max_batch_tokens)
-        if self._features is not None:
-            return batch
-        shapes = None
-        for entry in batch:
-            unit = units[entry]
-            if isinstance(unit, str):
-                own = self._encoder.span(pictures[unit]).shapes
-                if shapes not in (None, own):
-                    return range(at, entry)
-                shapes = own
-        return batch
-
-    def _forward(
+    def _batch(
         self,
         layout: TreeLayout,
-        cached: Sequence[int],
-        cache: Cache,
-        batch: range,
-        pictures: Sequence[bytes],
-        wanted: Sequence[int],
+        first: int,
+        tree: PrefixTree,
+        pictures: Mapping[str, bytes],
+        wanted: Mapping[int, set[int]],
+    ) -> _Batch:
+        """The entries from `first` on; pixels of several pictures go into one tensor only where they have one shape."""
+        entries = layout.batch(first, self._max_batch_tokens)
+        shown = [(entry, pictures[unit]) for entry in entries if isinstance(unit := tree.units[entry], str)]
+        if isinstance(self._sight, PicturePixels):
+            shapes = [self._encoder.span(jpeg).shapes for _, jpeg in shown]
+            end = next((entry for (entry, _), own in zip(shown, shapes, strict=True) if own != shapes[0]), entries.stop)
+            entries = range(first, end)
+        own_wanted = {entry: sorted(wanted[entry]) for entry in entries if entry in wanted}
+        return _Batch(entries, [jpeg for entry, jpeg in shown if entry in entries], own_wanted)
+
+    def _forward(
+        self, layout: TreeLayout, cached: Sequence[int], cache: Cache, batch: _Batch, seen: Mapping[str, Any]
     ) -> Any:
-        """One forward pass over a batch; logits after each wanted entry."""
+        """One forward pass over a batch; logits after each entry of which something is wanted."""
         from transformers import DynamicCache
 
         device = self._model.device
-        places = layout.places(batch)
-        ends = [places[entry].stop - 1 for entry in wanted] or [0]
-        positions = torch.from_numpy(layout.positions(batch)).to(device)
+        places = layout.places(batch.entries)
+        ends = [places[entry].stop - 1 for entry in batch.wanted] or [0]
+        positions = torch.from_numpy(layout.positions(batch.entries)).to(device)
         inputs = {
-            "input_ids": torch.tensor([layout.tokens(batch)], device=device),
+            "input_ids": torch.tensor([layout.tokens(batch.entries)], device=device),
             "position_ids": positions if len(positions) == 1 else positions[:, None],
-            "attention_mask": torch.from_numpy(layout.mask(cached, batch))[None, None].to(device),
+            "attention_mask": torch.from_numpy(layout.mask(cached, batch.entries))[None, None].to(device),
             "logits_to_keep": torch.tensor(ends, device=device),
         }
         with torch.inference_mode():
-            seen = self._seen(pictures)
             output = self._model(**inputs, **seen, past_key_values=DynamicCache(cache), use_cache=True)
         self.tokens_read += inputs["input_ids"].shape[1]
         return output
-
-    def _seen(self, pictures: Sequence[bytes]) -> dict[str, Any]:
-        if self._features is not None or not pictures:
-            return self._features.inputs(pictures) if self._features else {}
-        tensors = [self._encoder.picture(jpeg) for jpeg in pictures]
-        return on_device(self._model, {name: torch.cat([t[name] for t in tensors]) for name in tensors[0]})
 
     def _kept(
         self, layout: TreeLayout, entries: Sequence[int], cache: Any, still_to_come: int
@@ -183,8 +180,18 @@ class SharedPrefill:
         return Extent(span.tokens, offsets, int(offsets.max()) + 1)
 
 
+def _chosen(logits: torch.Tensor, wanted: Mapping[int, Sequence[int]]) -> dict[tuple[int, int], float]:
+    """The log-probability of each wanted token. logits: a row for each entry of `wanted`, in order."""
+    logs = torch.log_softmax(logits.float(), dim=-1)
+    return {
+        (entry, token): value
+        for row, (entry, tokens) in zip(logs, wanted.items(), strict=False)
+        for token, value in zip(tokens, row[tokens].tolist(), strict=True)
+    }
+
+
 def tried_sharing(
-    model: Any, encoder: ChatEncoder, features: PictureFeatures | None, max_batch_tokens: int
+    model: Any, encoder: ChatEncoder, sight: PictureFeatures | PicturePixels, max_batch_tokens: int
 ) -> SharedPrefill | None:
     """A shared prefill for a model that reads by it just what it reads by separate ones, which a trial shows.
 
@@ -193,7 +200,7 @@ def tried_sharing(
     """
     if not _attends_to_all(model.config.get_text_config()):
         return None
-    trial = SharedPrefill(model, encoder, features, _TRIAL_BATCH)
+    trial = SharedPrefill(model, encoder, sight, _TRIAL_BATCH)
     wide, high = (jpeg_of(Image.linear_gradient("L").resize(size)) for size in ((160, 96), (96, 160)))
     chats = [(wide, "and", high, "?"), (wide, "and", wide, high, "!"), ("or",)]
     try:
@@ -207,7 +214,7 @@ def tried_sharing(
     pairs = zip(chain(*chain(*shared)), chain(*chain(*separate)), strict=True)
     if any(abs(one - other) > close * (1 + abs(other)) for one, other in pairs):
         return None
-    return SharedPrefill(model, encoder, features, max_batch_tokens)
+    return SharedPrefill(model, encoder, sight, max_batch_tokens)
 
 
 def _composes(encoder: ChatEncoder, chat: Rendered) -> bool:
@@ -222,7 +229,3 @@ def _attends_to_all(config: Any) -> bool:
     if layers is None:
         return getattr(config, "sliding_window", None) is None
     return set(layers) == {"full_attention"}
-
-
-def _name(jpeg: bytes) -> str:
-    return sha256(jpeg).hexdigest()

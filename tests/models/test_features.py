@@ -10,6 +10,7 @@ import torch
 from pipeline.models import features
 from pipeline.models.features import tried_features
 from pipeline.models.local import LocalModel
+from pipeline.models.pictures_ahead import PicturesAhead
 from tests.models.chats import chat, jpeg, probe
 from tests.models.test_local import mixed_probes
 
@@ -17,7 +18,7 @@ from tests.models.test_local import mixed_probes
 @pytest.fixture
 def by_pixels(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalModel:
     """The model as it is where its trial fails."""
-    monkeypatch.setattr("pipeline.models.local.tried_features", lambda model, encoder: None)
+    monkeypatch.setattr("pipeline.models.local.tried_features", lambda model, encoder, ahead: None)
     return LocalModel(str(model_path), device="cpu", max_new_tokens=12)
 
 
@@ -82,5 +83,5 @@ def test_a_model_that_needs_more_than_the_features_is_given_pixels(
         return output
 
     monkeypatch.setattr(model._model, "get_image_features", odd)
-    assert tried_features(model._model, model._encoder) is None
+    assert tried_features(model._model, model._encoder, PicturesAhead(model._encoder)) is None
     assert calls == [1]

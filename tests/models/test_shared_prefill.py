@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from pipeline.models.chat import ChatMessage, ChoiceQuestion
+from pipeline.models.features import PictureFeatures, PicturePixels
 from pipeline.models.local import LocalModel
+from pipeline.models.pictures_ahead import PicturesAhead
 from pipeline.models.prefill import Asked, LogProbabilities, SeparatePrefill
 from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
 from schemas.errors import Rejected
@@ -32,6 +34,11 @@ def asked(model: LocalModel, probes: list[ChoiceQuestion]) -> list[Asked]:
     return [Asked(model._encoder.rendered(p.messages), p.choices) for p in probes]
 
 
+def sight_of(model: LocalModel) -> PictureFeatures | PicturePixels:
+    assert isinstance(model._prefill, SharedPrefill)
+    return model._prefill._sight
+
+
 def flat(scored: list[LogProbabilities]) -> list[float]:
     return list(chain(*chain(*scored)))
 
@@ -45,14 +52,14 @@ def test_shared_prefixes_give_what_separate_prefills_give(any_model: LocalModel,
         return
     probes = asked(any_model, [*growing(4), *growing(3, WORDS), *mixed_probes()])
     expected = flat(SeparatePrefill(network, encoder).log_probabilities(probes))
-    for features in {any_model._features, None}:
-        shared = SharedPrefill(network, encoder, features, budget)
+    for sight in {any_model._prefill._sight, PicturePixels(network, PicturesAhead(encoder))}:
+        shared = SharedPrefill(network, encoder, sight, budget)
         assert flat(shared.log_probabilities(probes)) == pytest.approx(expected, abs=1e-3)
 
 
 def test_what_is_shared_is_read_once(model: LocalModel) -> None:
     probes = asked(model, growing(6))
-    shared = SharedPrefill(model._model, model._encoder, model._features, 4096)
+    shared = SharedPrefill(model._model, model._encoder, sight_of(model), 4096)
     separate = SeparatePrefill(model._model, model._encoder)
     shared.log_probabilities(probes)
     separate.log_probabilities(probes)
@@ -94,13 +101,13 @@ def watched(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
 
 def test_out_of_memory_halves_the_batch_and_goes_on(model: LocalModel, watched: list[int]) -> None:
     probes = asked(model, growing(4))
-    shared = SharedPrefill(model._model, model._encoder, model._features, 500)
+    shared = SharedPrefill(model._model, model._encoder, sight_of(model), 500)
     found = flat(shared.log_probabilities(probes))
     assert max(watched) <= 60 and sum(watched) == shared.tokens_read
     first = len(watched)
     assert flat(shared.log_probabilities(probes)) == pytest.approx(found, abs=1e-5)
     assert sum(watched[first:]) == shared.tokens_read / 2  # it has learnt: nothing was tried in vain
-    whole = SharedPrefill(model._model, model._encoder, model._features, 50).log_probabilities(probes)
+    whole = SharedPrefill(model._model, model._encoder, sight_of(model), 50).log_probabilities(probes)
     assert flat(whole) == pytest.approx(found, abs=1e-5)
 
 
@@ -111,7 +118,7 @@ def test_a_probe_too_large_for_the_memory_is_rejected(
     def no_memory(**inputs: Any) -> Any:
         raise torch.cuda.OutOfMemoryError("full")
 
-    settings = (model._features, 100) if kind is SharedPrefill else ()
+    settings = (sight_of(model), 100) if kind is SharedPrefill else ()
     prefill = kind(model._model, model._encoder, *settings)
     monkeypatch.setattr(model._model, "forward", no_memory)
     with pytest.raises(Rejected, match="tokens: full") as caught:
@@ -126,10 +133,10 @@ def test_a_model_that_does_not_look_back_to_the_beginning_is_read_separately(
     model: LocalModel, monkeypatch: pytest.MonkeyPatch, window: dict[str, Any]
 ) -> None:
     text = model._model.config.get_text_config()
-    assert tried_sharing(model._model, model._encoder, model._features, 100) is not None
+    assert tried_sharing(model._model, model._encoder, sight_of(model), 100) is not None
     for name, value in window.items():
         monkeypatch.setattr(text, name, value, raising=False)
-    assert tried_sharing(model._model, model._encoder, model._features, 100) is None
+    assert tried_sharing(model._model, model._encoder, sight_of(model), 100) is None
 
 
 def test_a_model_that_minds_its_mask_otherwise_is_read_separately(
@@ -143,4 +150,4 @@ def test_a_model_that_minds_its_mask_otherwise_is_read_separately(
         return forward(**{**inputs, "attention_mask": None if mask is not None and mask.ndim == 4 else mask})
 
     monkeypatch.setattr(model._model, "forward", unmasked)
-    assert tried_sharing(model._model, model._encoder, model._features, 100) is None
+    assert tried_sharing(model._model, model._encoder, sight_of(model), 100) is None
