@@ -21,8 +21,8 @@ class Verdict(Record):
     p_gold_steps: the same after the overview and the first k zooms, k = 0..n; gain_per_step: its differences;
     evidence_gain: p_gold_evidence - p_gold_overview.
     n_claims: statements about what is seen that were made after a zoom; claims_supported: the share of them, in 0..1,
-    to which the verifier says yes (p >= 0.5) on the frames of the latest zoom, else of an earlier one; claim_min: the
-    lowest of their probabilities. None without statements or without a verifier.
+    to which the verifier says yes (p >= 0.5) on the frames of the latest zoom, of a half of it, or of an earlier one;
+    claim_min: the lowest of their probabilities. None without statements or without a verifier.
     grounding_*: union of zooms against union of clue intervals, in seconds: temporal IoU, recall, precision, in 0..1.
     n_turns, n_zooms: counts; redundant_zooms: zooms that show nothing that one before did not; n_frames: frames zoomed.
     verifier: the model that scored; verifier_tokens: those it read, what attempts at a video share divided evenly.

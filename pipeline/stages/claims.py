@@ -12,6 +12,9 @@ from schemas.video import Frame
 SUPPORTED = 0.5
 """The probability of `yes` from which a statement counts as shown."""
 
+_FEWEST_FRAMES = 2
+"""Of a look's half."""
+
 Yes = Callable[[Sequence[tuple[Message, ...]]], Awaitable[list[float]]]
 """Gives for each chat the verifier's probability of `yes`."""
 
@@ -48,12 +51,24 @@ def decidable(made: Sequence[Claim], decoded: Collection[str]) -> list[Claim]:
 async def support(made: Sequence[tuple[Claim, Mapping[str, Sequence[Frame]]]], yes: Yes) -> list[float]:
     """For each claim the probability, in 0..1, that its latest look shows it.
 
-    Where that is below `SUPPORTED`, the highest over all looks before it: a thought may come back to what it saw
-    earlier. made: each with the frames of its looks, by call id.
+    Where that is below `SUPPORTED`, the highest over either half of that look, since what is said may be seen for a
+    while only, and over all looks before it: a thought may come back to what it saw earlier. made: each with the frames
+    of its looks, by call id.
     """
     best = await yes([claim_messages(claim.statement, frames[claim.looks[0]]) for claim, frames in made])
-    open_ones = [(i, look) for i, p in enumerate(best) if p < SUPPORTED for look in made[i][0].looks[1:]]
-    earlier = await yes([claim_messages(made[i][0].statement, made[i][1][look]) for i, look in open_ones])
-    for (i, _), p in zip(open_ones, earlier, strict=True):
-        best[i] = max(best[i], p)
+    elsewhere = [
+        (number, claim_messages(claim.statement, part))
+        for number, (claim, frames) in enumerate(made)
+        if best[number] < SUPPORTED
+        for part in (*_halves(frames[claim.looks[0]]), *(frames[look] for look in claim.looks[1:]))
+    ]
+    p = await yes([chat for _, chat in elsewhere])
+    for (number, _), value in zip(elsewhere, p, strict=True):
+        best[number] = max(best[number], value)
     return best
+
+
+def _halves(frames: Sequence[Frame]) -> list[Sequence[Frame]]:
+    """Both halves of a look; none of one that is too short to be parted."""
+    middle = len(frames) // 2
+    return [frames[:middle], frames[middle:]] if middle >= _FEWEST_FRAMES else []

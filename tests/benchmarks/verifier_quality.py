@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--out", type=Path, help="a new folder: keep films, runs and labels there")
     arguments = parser.parse_args()
-    n_films, sound, per_fault = (1, 8, 3) if arguments.quick else (6, 60, 18)
+    n_films, sound, per_fault = (1, 8, 3) if arguments.quick else (12, 60, 18)
     seeds = range(FIRST_SEED, FIRST_SEED + n_films)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:

@@ -49,3 +49,17 @@ def test_an_earlier_look_counts_where_the_latest_does_not_show_it() -> None:
     made = [(Claim(said, ("1.0", "0.0")), frames) for said in ("Red.", "Blue.", "Tall.")]
     assert asyncio.run(support(made, yes)) == [0.9, 0.4, 0.6]
     assert ("Tall.", 1.0) not in asked  # what the latest look shows needs no other
+
+
+def test_half_a_look_may_show_what_the_whole_does_not() -> None:
+    look = tuple(frame(t) for t in (1.0, 2.0, 3.0, 4.0))
+    asked: list[list[float]] = []
+
+    async def yes(chats: Sequence[tuple[Message, ...]]) -> list[float]:
+        times = [[one.time_s for one in chat[0].frames] for chat in chats]
+        asked.extend(times)
+        return [0.8 if seen == [3.0, 4.0] else 0.3 for seen in times]
+
+    said = Claim("The sign says FISH.", ("0.0",))
+    assert asyncio.run(support([(said, {"0.0": look}), (said, {"0.0": look[:3]})], yes)) == [0.8, 0.3]
+    assert asked == [[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0], [1.0, 2.0], [3.0, 4.0]]  # three frames are not parted
