@@ -109,6 +109,14 @@ def cut(
 
 
 @app.command()
+def columns() -> None:
+    """List the columns that a condition may name, with their meanings."""
+    from jobs.columns import columns
+
+    columns()
+
+
+@app.command()
 def init(
     protocol: Annotated[str, typer.Option(help="How the model zooms.")] = "videozoomer",
 ) -> None:

@@ -20,6 +20,7 @@ from pipeline.stages.replay import ReplayStage
 from pipeline.stages.teach import TeachStage
 from pipeline.stages.teaching import Teaching
 from pipeline.store import RunStore
+from prompts.judging import ONCE_BY_LETTER, Asking
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree, Usage
 from schemas.config import RunConfig
@@ -133,9 +134,10 @@ class Worker:
             chooser = embedder(config.embedder)
             teaching = Teaching(zoom, teacher, captioner, config.rollout, config.view, chooser, student)
             return TeachStage(teaching, limit)
-        answer_by = config.verifier.answer_by if config.verifier else "letter"
+        verifier = config.verifier
+        asking = Asking(verifier.answer_by, verifier.permutations, verifier.screens) if verifier else ONCE_BY_LETTER
         judge, chooser = scorer(config.verifier, self._calls), embedder(config.embedder)
-        return ReplayStage(zoom, judge, self._reply_text, config.view, answer_by, embedder=chooser)
+        return ReplayStage(zoom, judge, self._reply_text, config.view, asking, embedder=chooser)
 
     def _reply_text(self, key: str) -> str | None:
         response = self._calls.get(key)

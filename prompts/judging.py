@@ -4,6 +4,8 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
 from typing import Literal
 
 from prompts.rendering import Part, message, plain, question_text
@@ -105,6 +107,30 @@ AnswerBy = Literal["letter", "text"]
 """How a verifier names a choice: by its letter, or by its text."""
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How a verifier is asked: see `schemas.config.Verifier`."""
+
+    by: AnswerBy = "letter"
+    permutations: int = 1
+    screens: bool = False
+
+    def orders(self, question: Question) -> list[Question]:
+        """A question of choice in each of its orders, its own first."""
+        return [_turned(question, n) for n in range(min(self.permutations, len(question.choices)))]
+
+
+ONCE_BY_LETTER = Asking()
+"""As a verifier is asked where a job says nothing else."""
+
+
+def _turned(question: Question, n: int) -> Question:
+    """The question with its choices turned on by n places; the reference keeps its text and changes its letter."""
+    at = (question.letters.index(question.answer_letter) - n) % len(question.choices)
+    choices = question.choices[n:] + question.choices[:n]
+    return question.model_copy(update={"choices": choices, "answer_letter": question.letters[at]})
+
+
 def choices_of(question: Question, by: AnswerBy = "letter") -> tuple[str, ...]:
     """The texts whose probability a verifier gives: one for each choice, none for an open question."""
     return tuple(question.letters) if by == "letter" else question.choices
@@ -133,6 +159,17 @@ def probe_messages(
         )
     parts.append(f"Question: {question_text(question)}\n{ask}")
     return (message("user", parts),)
+
+
+def spread(frames: Sequence[Frame], n: int) -> list[Frame]:
+    """n of some frames, each from the middle of an equal part of them; all where there are no more."""
+    return [frames[(2 * i + 1) * len(frames) // (2 * n)] for i in range(n)] if len(frames) > n else list(frames)
+
+
+def disordered(frames: Sequence[Frame], dice: Random) -> list[Frame]:
+    """The frames in random order, under the times of those whose places they take."""
+    shuffled = dice.sample(frames, len(frames))
+    return [one.model_copy(update={"time_s": place.time_s}) for one, place in zip(shuffled, frames, strict=True)]
 
 
 YES_NO = ("yes", "no")

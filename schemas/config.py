@@ -102,21 +102,27 @@ class Verifier(Local):
     """A local model that scores the choices of a question.
 
     answer_by: whether it names a choice by its letter or by its text. per_token: choices are compared by their mean
-    log-probability per token instead of the sum.
+    log-probability per token instead of the sum. permutations: in how many orders it is shown the choices, each turned
+    on by one place; probabilities are their mean, so that a liking for a place cancels out. screens: whether it is also
+    asked by four frames alone, and by frames in disorder (see `Verdict`).
     """
 
     answer_by: Literal["letter", "text"] = "letter"
     per_token: bool = False
+    permutations: PositiveInt = 1
+    screens: bool = False
 
 
 class EndpointVerifier(Endpoint):
     """A verifier behind an OpenAI-compatible server: by log-probabilities where it gives them, else by samples.
 
-    answer_by: whether it names a choice by its letter or by its text; a text is always sampled. samples: answers to one
-    probe, at temperature 1, since their shares stand for probabilities.
+    answer_by, permutations, screens: as of a `Verifier`; a choice that is named by its text is always sampled. samples:
+    answers to one probe, at temperature 1, since their shares stand for probabilities.
     """
 
     answer_by: Literal["letter", "text"] = "letter"
+    permutations: PositiveInt = 1
+    screens: bool = False
     samples: PositiveInt = 8
 
     @model_validator(mode="after")
@@ -131,6 +137,8 @@ class Demo(Record):
 
     backend: Literal["demo"]
     answer_by: ClassVar[Literal["text"]] = "text"
+    permutations: ClassVar[int] = 1
+    screens: ClassVar[bool] = False
 
 
 ChatModelConfig = Annotated[Endpoint | Local | Demo, Field(discriminator="backend")]
@@ -298,10 +306,15 @@ _HOW_NOT_WHAT = {
 """Settings that change how a model is reached or what it costs, but not what it says."""
 
 
+_ADDED_LATER = {"permutations": 1, "screens": False}
+"""Settings that runs begun before them lack, with what they then were: left out where they still are that."""
+
+
 def _model_settings(role: str, model: Endpoint | Local | Demo | Embedder | None) -> dict[str, Any]:
     if model is None:
         return {role: None}
-    return {f"{role}.{k}": v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
+    settings = {k: v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
+    return {f"{role}.{k}": v for k, v in settings.items() if k not in _ADDED_LATER or v != _ADDED_LATER[k]}
 
 
 def _view_settings(view: View, *parts: str) -> dict[str, int]:

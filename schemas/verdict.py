@@ -1,5 +1,7 @@
 """What replaying a trajectory on the real pixels found: flat columns, so that SQL can filter on them."""
 
+from pydantic import ConfigDict
+
 from schemas.errors import Failure
 from schemas.record import Record
 
@@ -7,26 +9,10 @@ from schemas.record import Record
 class Verdict(Record):
     """One row of `verdicts/`. A check that does not apply is None (no clue intervals, no verifier, nothing to check).
 
-    status, protocol, hint_level: of the trajectory; hint_level is -1 without a hint.
-    well_formed: every turn kept the protocol. in_bounds: each action lay in the video and its budget.
-    consistent: a thought that names a span or a segment not yet looked at names one that its action calls.
-    zooms_mentioned: share of the zooms, in 0..1, whose own thought names the place that is called; None without zooms,
-    and where no thought of the trajectory names any place (then only an empty thought counts against it).
-    hint_leak: the text written after a hint betrays it; None without a hint. gold_leak: the text betrays the reference
-    answer; None where there is no text. See `pipeline/stages/leaks.py` for what counts.
-    observations_match: re-executing every action gave the recorded frames (indices, times, hashes) and texts.
-    answer_correct: the final answer equals the reference.
-    p_gold_blind, p_gold_overview, p_gold_evidence, p_gold_zooms_only: the verifier's probability, in 0..1, of the
-    reference answer given the question alone, the overview, the overview and all zooms, the zooms alone.
-    p_gold_steps: the same after the overview and the first k zooms, k = 0..n; gain_per_step: its differences;
-    evidence_gain: p_gold_evidence - p_gold_overview.
-    n_claims: statements about what is seen that were made after a zoom; claims_supported: the share of them, in 0..1,
-    to which the verifier says yes (p >= 0.5) on the frames of the latest zoom, of a half of it, or of an earlier one;
-    claim_min: the lowest of their probabilities. None without statements or without a verifier.
-    grounding_*: union of zooms against union of clue intervals, in seconds: temporal IoU, recall, precision, in 0..1.
-    n_turns, n_zooms: counts; redundant_zooms: zooms that show nothing that one before did not; n_frames: frames zoomed.
-    verifier: the model that scored; verifier_tokens: those it read, what attempts at a video share divided evenly.
+    Probabilities and shares lie in 0..1. The text under a column is its definition: `zoomtrail columns` shows it.
     """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     trajectory_id: str
     question_id: str
@@ -34,33 +20,74 @@ class Verdict(Record):
     attempt: int
     protocol: str
     status: str
+    """Of the trajectory, as the protocol is."""
     hint_level: int
+    """The last step of the hint ladder that was shown, from 0; -1 without a hint."""
     well_formed: bool | None
+    """Every turn kept the protocol."""
     in_bounds: bool | None
+    """Each action lay in the video and within its budget of frames."""
     consistent: bool | None
+    """A thought that names a span or a segment not yet looked at names one that its action calls."""
     zooms_mentioned: float | None
+    """Share of the zooms whose own thought names the place that is called. None without zooms, and where no thought of
+    the trajectory names any place (then only an empty thought counts against it)."""
     observations_match: bool | None
+    """Re-executing every action gave the recorded frames (indices, times, hashes) and texts."""
     mismatch: str | None
+    """The first difference that re-executing found."""
     answer_correct: bool | None
+    """The final answer equals the reference: by letter, normalised text or number."""
     hint_leak: bool | None
+    """The text written after a hint betrays it (rules in `pipeline/stages/leaks.py`); None without a hint."""
     gold_leak: bool | None
+    """The text betrays the reference answer (rules in `pipeline/stages/leaks.py`); None where there is no text."""
     p_gold_blind: float | None
+    """The verifier's probability of the reference answer given the question alone: a scored choice, the mean over the
+    orders of the choices."""
     p_gold_overview: float | None
+    """The same given the overview. For a question of choice it is the pass rate of direct answers drawn at temperature
+    1, without drawing any: the difficulty before a zoom."""
     p_gold_evidence: float | None
+    """The same given the overview and all zooms."""
     p_gold_zooms_only: float | None
+    """The same given the zooms alone; None without zooms."""
     p_gold_steps: tuple[float, ...] | None
+    """The same given the overview and the first k zooms, k = 0..n."""
     gain_per_step: tuple[float, ...] | None
+    """The differences of `p_gold_steps`, in -1..1: a process reward for each zoom."""
     evidence_gain: float | None
+    """p_gold_evidence - p_gold_overview, in -1..1."""
     n_claims: int
+    """Statements about what is seen that were made after a zoom."""
     claims_supported: float | None
+    """Share of them to which the verifier says yes (p >= 0.5) on the frames of the latest zoom, of a half of it, or of
+    an earlier one."""
     claim_min: float | None
+    """The lowest of their probabilities of yes."""
     grounding_iou: float | None
+    """Temporal IoU of the union of zooms and the union of clue intervals, by seconds."""
     grounding_recall: float | None
+    """Share of the clue intervals' seconds that zooms cover."""
     grounding_precision: float | None
+    """Share of the zooms' seconds that lie in clue intervals."""
     n_turns: int
+    """Model turns."""
     n_zooms: int
+    """Looks that were carried out."""
     n_frames: int
+    """Frames that they showed."""
     redundant_zooms: int
+    """Zooms that show nothing that one before did not."""
     verifier: str | None
+    """The model that scored."""
     verifier_tokens: int
+    """Tokens that it read; what attempts at a video share is divided evenly."""
     error: Failure | None
+    """Why there is no verdict."""
+    p_gold_four_frames: float | None = None
+    """The verifier's probability of the reference given four frames spread over the video (`verifier.screens`): high
+    where a question asks for no search."""
+    p_gold_disordered: float | None = None
+    """The same given overview and zooms with their frames in random order under the same times (`verifier.screens`):
+    as high as p_gold_evidence where the order of events does not matter."""

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from schemas.arrow import arrow_schema
 from schemas.verdict import Verdict
 
 
@@ -68,11 +67,15 @@ ROLLED_OUT = (
 _ELSEWHERE = {"trajectory_id", "question_id", "video_id", "attempt", "protocol", "status", "hint_level", "error"}
 
 VERDICT = (
-    *(Column(n, f"r.{n}", "of the verdict") for n in arrow_schema(Verdict).names if n not in _ELSEWHERE),
+    *(
+        Column(name, f"r.{name}", " ".join((field.description or "").split()))
+        for name, field in Verdict.model_fields.items()
+        if name not in _ELSEWHERE
+    ),
     Column("verdict_error_kind", "r.error.kind", "why the replay failed"),
     Column("verdict_error_message", "r.error.message", "the same in words"),
 )
-"""Every field of `Verdict`: a new check is a new column here by itself. Meanings stand in its docstring."""
+"""Every field of `Verdict`: a new check is a new column here by itself."""
 
 FLAGS = (
     Column("captioned", "coalesce(caption_status = 'ok', false)", "the video passed the caption stage"),

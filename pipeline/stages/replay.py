@@ -12,7 +12,7 @@ from pipeline.stages.mentions import consistent, zooms_mentioned
 from pipeline.stages.search import Search
 from pipeline.stages.verify import Columns, Replayed, Verifier
 from pipeline.stages.videos import OpenVideos
-from prompts.judging import AnswerBy, answers_match
+from prompts.judging import ONCE_BY_LETTER, Asking, answers_match
 from prompts.protocol import Setting, ZoomProtocol
 from schemas.captions import CaptionTree, Picture
 from schemas.config import AS_PUBLISHED, View
@@ -44,7 +44,7 @@ class Decoded:
 class ReplayStage:
     """Gives each trajectory its verdict.
 
-    scorer: None leaves the probabilities empty; answer_by: how it names a choice. view: as the trajectories were made.
+    scorer: None leaves the probabilities empty; asking: how it is asked. view: as the trajectories were made.
     limit: videos at once. embedder: chooses the frames of a searched zoom again; without one, those recorded must be
     among the candidates.
     """
@@ -57,12 +57,12 @@ class ReplayStage:
         scorer: Scorer | None,
         reply_text: Callable[[str], str | None],
         view: View = AS_PUBLISHED,
-        answer_by: AnswerBy = "letter",
+        asking: Asking = ONCE_BY_LETTER,
         limit: int = 2,
         embedder: Embedder | None = None,
     ) -> None:
         self._protocol = protocol
-        self._verifier = Verifier(scorer, answer_by) if scorer else None
+        self._verifier = Verifier(scorer, asking) if scorer else None
         self._reply_text = reply_text
         self._view = view
         self._search = Search(protocol, view, embedder)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from random import Random
+from statistics import fmean
 from typing import Any
 
 from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
 from pipeline.stages import checks, claims
-from prompts.judging import YES_NO, AnswerBy, choices_of, probe_messages
+from prompts.judging import YES_NO, Asking, choices_of, disordered, probe_messages, spread
 from schemas.chat import Message
 from schemas.errors import Rejected
 from schemas.trajectory import Trajectory
@@ -16,6 +18,9 @@ from schemas.video import Frame
 
 Columns = dict[str, Any]
 """Columns of a `Verdict`."""
+
+Look = tuple[Sequence[Frame], Sequence[Sequence[Frame]]]
+"""Frames of the whole video, and those of each zoom."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,9 @@ class Replayed:
 class Verifier:
     """Puts all that is asked about one video to the scorer at once, so that it reads what they share once."""
 
-    def __init__(self, scorer: Scorer, answer_by: AnswerBy) -> None:
+    def __init__(self, scorer: Scorer, asking: Asking) -> None:
         self._scorer = scorer
-        self._answer_by = answer_by
+        self._asking = asking
         self._busy = asyncio.Lock()
 
     async def columns(
@@ -67,29 +72,44 @@ class Verifier:
         self, attempts: Sequence[Replayed], overview: Sequence[Frame], pictures: Pictures
     ) -> list[Columns]:
         """The probability of the reference: blind, by the overview, after each zoom, by the zooms alone."""
-        chats = [self._chats(attempt, overview) for attempt in attempts]
-        questions = [attempt.trajectory.question for attempt in attempts]
-        choices = [choices_of(question, self._answer_by) for question in questions]
-        probes = [
-            ChoiceQuestion(with_pixels(chat, pictures), of_question)
-            for of_attempt, of_question in zip(chats, choices, strict=True)
-            for chat in of_attempt
-        ]
-        scored = iter(await self._scored(probes))
+        looks = [self._looks(attempt, overview) for attempt in attempts]
+        probes = [self._probes(a, of_attempt, pictures) for a, of_attempt in zip(attempts, looks, strict=True)]
+        scored = iter(await self._scored([probe for of_attempt in probes for probe, _ in of_attempt]))
         found: list[Columns] = []
-        for attempt, question, of_attempt in zip(attempts, questions, chats, strict=True):
-            p = list(islice(scored, len(of_attempt)))
-            gold = question.letters.find(question.answer_letter)
-            found.append(_evidence_columns([each[gold] for each in p], bool(attempt.zooms)) if p else {})
+        for of_attempt, asked in zip(looks, probes, strict=True):
+            p = [next(scored)[gold] for _, gold in asked]
+            n_orders = len(asked) // len(of_attempt) if of_attempt else 0
+            means = [fmean(p[i * n_orders : (i + 1) * n_orders]) for i in range(len(of_attempt))]
+            found.append(_evidence_columns(dict(zip(of_attempt, means, strict=True))))
         return found
 
-    def _chats(self, attempt: Replayed, overview: Sequence[Frame]) -> list[tuple[Message, ...]]:
-        """What is asked about an attempt: by the overview and ever more zooms, blind, and by the zooms alone."""
-        question, seen, by = attempt.trajectory.question, attempt.zooms, self._answer_by
-        if question.kind != "multiple_choice":
-            return []
-        growing = [probe_messages(question, overview, seen[:k], by) for k in range(len(seen) + 1)]
-        return [*growing, *(probe_messages(question, (), zooms, by) for zooms in ((), seen))]
+    def _looks(self, attempt: Replayed, overview: Sequence[Frame]) -> dict[str, Look]:
+        """What the verifier is shown, by name: the overview and ever more zooms, nothing, the zooms alone, screens."""
+        seen = attempt.zooms
+        if attempt.trajectory.question.kind != "multiple_choice":
+            return {}
+        looks: dict[str, Look] = {f"step {k}": (overview, seen[:k]) for k in range(len(seen) + 1)}
+        looks |= {"blind": ((), ()), **({"zooms": ((), seen)} if seen else {})}
+        if self._asking.screens:
+            dice = Random(attempt.trajectory.trajectory_id)
+            disorder = (disordered(overview, dice), [disordered(zoom, dice) for zoom in seen])
+            looks |= {"four": (spread(overview, 4), ()), "disorder": disorder}
+        return looks
+
+    def _probes(
+        self, attempt: Replayed, looks: Mapping[str, Look], pictures: Pictures
+    ) -> list[tuple[ChoiceQuestion, int]]:
+        """Each look with the question in each order of its choices, and which choice is the reference."""
+        orders = self._asking.orders(attempt.trajectory.question) if looks else []
+        by = self._asking.by
+        return [
+            (
+                ChoiceQuestion(with_pixels(probe_messages(order, *look, by), pictures), choices_of(order, by)),
+                order.letters.index(order.answer_letter),
+            )
+            for look in looks.values()
+            for order in orders
+        ]
 
     async def _claims(self, attempts: Sequence[Replayed], pictures: Pictures) -> list[Columns]:
         """How far the frames show what the thoughts say of them."""
@@ -107,17 +127,21 @@ class Verifier:
         return await asyncio.to_thread(self._scorer.choice_probabilities, probes) if probes else []
 
 
-def _evidence_columns(p: Sequence[float], zoomed: bool) -> Columns:
-    """p: the probability of the reference in each of an attempt's chats."""
-    *steps, blind, zooms_only = p
+def _evidence_columns(p: Mapping[str, float]) -> Columns:
+    """p: the probability of the reference after each look."""
+    if not p:
+        return {}
+    steps = [value for name, value in p.items() if name.startswith("step")]
     return {
-        "p_gold_blind": blind,
+        "p_gold_blind": p["blind"],
         "p_gold_overview": steps[0],
         "p_gold_evidence": steps[-1],
-        "p_gold_zooms_only": zooms_only if zoomed else None,
+        "p_gold_zooms_only": p.get("zooms"),
         "p_gold_steps": tuple(steps),
         "gain_per_step": tuple(b - a for a, b in pairwise(steps)),
         "evidence_gain": steps[-1] - steps[0],
+        "p_gold_four_frames": p.get("four"),
+        "p_gold_disordered": p.get("disorder"),
     }
 
 

@@ -29,6 +29,7 @@ from pipeline.stages.replay import ReplayStage
 from pipeline.stages.teach import TeachStage
 from pipeline.stages.teaching import Teaching
 from pipeline.store import RunStore, to_parquet
+from prompts.judging import Asking
 from prompts.protocol import Setting
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
@@ -143,7 +144,7 @@ class PlantedRun:
         trajectories = await self._rolled_out(seed, tree, plants, planned)
         verifier, view = self._config.verifier, self._config.view
         assert verifier is not None
-        replay = ReplayStage(self._zoom, self._shared.verifier, self._reply_text, view, verifier.answer_by)
+        replay = ReplayStage(self._zoom, self._shared.verifier, self._reply_text, view, Asking(verifier.answer_by))
         verdicts = await replay.run(trajectories, {tree.video_id: tree}, Care())
         self._shared.show(len(verdicts))
         for stage, rows in (("caption", [tree]), ("teach", trajectories), ("replay", verdicts)):

@@ -37,6 +37,7 @@ from pipeline.models.prefill import Asked, SeparatePrefill
 from pipeline.models.scoring import softmax
 from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
 from pipeline.stages.verify import Columns, Replayed, Verifier
+from prompts.judging import ONCE_BY_LETTER
 from schemas.captions import Picture
 from schemas.video import Frame
 from tests.benchmarks.replay_models import MODELS
@@ -166,7 +167,7 @@ def measured(
 def timed(scorer: Scorer, case: Case, gpu: bool) -> tuple[float, int, list[Columns]]:
     """Seconds, tokens and columns of the verifier for all attempts. A new scorer knows no picture yet."""
     before, began = scorer.tokens_read, time.perf_counter()
-    found = asyncio.run(Verifier(scorer, "letter").columns(case.attempts, case.overview, case.pictures))
+    found = asyncio.run(Verifier(scorer, ONCE_BY_LETTER).columns(case.attempts, case.overview, case.pictures))
     if gpu:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - began

@@ -187,3 +187,8 @@ def test_a_file_that_is_damaged_or_of_another_version_is_named(store: RunStore) 
     store.commit("replay", 2, [], {"schema_version": 99})
     with pytest.raises(UserError, match="version 99"):
         Rows(store)
+
+
+def test_every_column_says_what_it_means() -> None:
+    assert [column.name for column in COLUMNS if not column.meaning] == []
+    assert len({column.name for column in COLUMNS}) == len(COLUMNS)

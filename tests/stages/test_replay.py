@@ -10,7 +10,7 @@ from pipeline.models.chat import ChoiceQuestion, Scorer
 from pipeline.models.local import LocalModel
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
-from prompts.judging import YES_NO, AnswerBy
+from prompts.judging import ONCE_BY_LETTER, YES_NO, AnswerBy, Asking
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
 from schemas.config import AS_PUBLISHED, View
@@ -51,9 +51,9 @@ def judged(
     reply: str = QA_REPLY,
     scorer: Scorer | None = None,
     view: View = AS_PUBLISHED,
-    answer_by: AnswerBy = "letter",
+    asking: Asking = ONCE_BY_LETTER,
 ) -> list[Verdict]:
-    stage = ReplayStage(protocol(trajectories[0].protocol), scorer, lambda key: reply, view, answer_by)
+    stage = ReplayStage(protocol(trajectories[0].protocol), scorer, lambda key: reply, view, asking)
     return asyncio.run(stage.run(trajectories, {tree.video_id: tree}, Care()))
 
 
@@ -210,7 +210,7 @@ def test_the_reference_answers_probability_follows_the_reference(
     total = 0.0
     for letter in "ABCD":
         asked = trajectory.model_copy(update={"question": question(answer=letter)})
-        (verdict,) = judged(tree, asked, scorer=scorer, answer_by=by)
+        (verdict,) = judged(tree, asked, scorer=scorer, asking=Asking(by))
         total += verdict.p_gold_evidence or 0.0
     assert total == pytest.approx(1, abs=1e-4)
 
@@ -218,10 +218,10 @@ def test_the_reference_answers_probability_follows_the_reference(
 def test_a_verifier_that_answers_by_text_weighs_the_texts_and_looks_through_the_view(
     zoomed: tuple[CaptionTree, Trajectory], scorer: LocalModel
 ) -> None:
-    (by_letter,), (by_text,) = judged(*zoomed, scorer=scorer), judged(*zoomed, scorer=scorer, answer_by="text")
+    (by_letter,), (by_text,) = judged(*zoomed, scorer=scorer), judged(*zoomed, scorer=scorer, asking=Asking("text"))
     assert by_text.p_gold_blind != by_letter.p_gold_blind
     narrow = View(overview_frames=2, zoom_frames=2)
-    (narrowed,) = judged(*zoomed, scorer=scorer, answer_by="text", view=narrow)
+    (narrowed,) = judged(*zoomed, scorer=scorer, asking=Asking("text"), view=narrow)
     assert narrowed.p_gold_blind == pytest.approx(by_text.p_gold_blind, abs=1e-5)
     assert narrowed.verifier_tokens < by_text.verifier_tokens
 
@@ -314,3 +314,31 @@ def test_attempts_at_a_video_are_asked_about_together_and_one_that_cannot_be_lea
     one, refused, two = judged(tree, trajectory, bad, other, scorer=calm)
     assert calm.calls[0] > together and one.p_gold_steps == two.p_gold_steps == first.p_gold_steps
     assert refused.error is not None and refused.error.kind == "prompt_too_long" and refused.p_gold_steps is None
+
+
+def test_permutations_average_over_the_orders_of_the_choices(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    class PlaceLover(Reader):
+        """Always likes the first choice best, whatever it says."""
+
+        def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+            rest = [0.4 / (len(p.choices) - 1) for p in probes]
+            return [(0.6, *[r] * (len(p.choices) - 1)) for p, r in zip(probes, rest, strict=True)]
+
+    tree, trajectory = zoomed
+    n = len(trajectory.question.choices)
+    (once,) = judged(tree, trajectory, scorer=PlaceLover())
+    (all_orders,) = judged(tree, trajectory, scorer=PlaceLover(), asking=Asking(permutations=9))
+    assert once.p_gold_evidence == pytest.approx(0.4 / (n - 1))
+    assert all_orders.p_gold_evidence == all_orders.p_gold_blind == pytest.approx(1 / n)
+
+
+def test_screens_ask_by_four_frames_and_by_frames_in_disorder(
+    zoomed: tuple[CaptionTree, Trajectory], scorer: LocalModel
+) -> None:
+    (plain,), (screened,) = judged(*zoomed, scorer=scorer), judged(*zoomed, scorer=scorer, asking=Asking(screens=True))
+    assert (plain.p_gold_four_frames, plain.p_gold_disordered) == (None, None)
+    assert screened.p_gold_evidence == pytest.approx(plain.p_gold_evidence, abs=1e-5)
+    found = {screened.p_gold_four_frames, screened.p_gold_disordered, screened.p_gold_overview, plain.p_gold_evidence}
+    assert len(found) == 4 and None not in found
+    (again,) = judged(*zoomed, scorer=scorer, asking=Asking(screens=True))
+    assert again.p_gold_disordered == pytest.approx(screened.p_gold_disordered, abs=1e-6)
