@@ -19,6 +19,10 @@ app = typer.Typer(
 JobFile = Annotated[Path, typer.Argument(help="The job's YAML file (`zoomtrail init` prints one).")]
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or its URL.")]
 
+FurtherVerifier = Annotated[
+    str, typer.Option("--verifier", metavar="NAME", help="Look at the verdicts of a further verifier (see `verify`).")
+]
+
 DEMO_PROTOCOLS = ["videozoomer", "longvideo_r1"]
 
 FORMATS = (
@@ -67,11 +71,29 @@ def stats(
         str | None, typer.Option(metavar="SQL", help="Look only at rows that meet this condition.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    verifier: FurtherVerifier = "",
 ) -> None:
     """Show the funnel from planned to kept, with the reason of every loss."""
     from jobs.stats import stats
 
-    stats(run, where, as_json)
+    stats(run, where, as_json, verifier)
+
+
+@app.command()
+def verify(
+    run: RunDirectory,
+    model: Annotated[str, typer.Option(help="A folder, a name on the hub, or with --base-url a server's name for it.")],
+    base_url: Annotated[str, typer.Option(help="Of an OpenAI-compatible server.")] = "",
+    name: Annotated[str, typer.Option(help="Of its verdicts; default: the last part of the model's.")] = "",
+    answer_by: Annotated[Literal["letter", "text"], typer.Option(help="How it names a choice.")] = "letter",
+    permutations: Annotated[int, typer.Option(min=1, help="Orders in which it is shown the choices.")] = 1,
+    screens: Annotated[bool, typer.Option("--screens", help="Also by four frames, and by frames in disorder.")] = False,
+    address: Annotated[str, typer.Option(help="Ray cluster to use: `local`, `auto` or an address.")] = "local",
+) -> None:
+    """Replay a run with another verifier, whose verdicts stand beside the first one's. Asks no teacher."""
+    from jobs.verify import Another, verify
+
+    verify(run, Another(model, base_url, name, answer_by, permutations, screens), address)
 
 
 @app.command()
@@ -100,12 +122,13 @@ def cut(
     rows_per_file: Annotated[
         int | None, typer.Option(min=1, help="Of Parquet; default: 10000, or 256 with pictures.")
     ] = None,
+    verifier: FurtherVerifier = "",
 ) -> None:
     """Write the rows that meet a condition as a trainer reads them. Calls no model."""
     from jobs.cut import Export, cut
 
     export = Export(format, media, learn, test_share, seed, tokenizer, max_tokens)
-    cut(run, name, preset, where, kind, rows_per_file, export)
+    cut(run, name, preset, where, kind, rows_per_file, export, verifier)
 
 
 @app.command()

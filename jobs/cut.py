@@ -41,8 +41,11 @@ def cut(
     kind: "Kind",
     rows_per_file: int | None = None,
     export: Export = Export(),
+    verifier: str = "",
 ) -> None:
     """Writes RUN/cuts/NAME with at most `rows_per_file` rows to a file. With both, preset and where must hold.
+
+    verifier: a further one, whose verdicts are looked at in place of the run's own.
 
     Raises UserError where the run, the name, the preset or the condition is none, or the name is taken; Fatal where the
     files cannot be written.
@@ -70,7 +73,7 @@ def cut(
         tokenizer=export.tokenizer,
         max_tokens=export.max_tokens,
     )
-    rows = Rows(RunStore(run))
+    rows = Rows(RunStore(run, verifier))
     with _progress() as show:
         made = make(rows, order, show)
     _report(made, run)

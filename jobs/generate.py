@@ -30,12 +30,16 @@ console = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True)
 class Run:
-    """A planned run. config: with absolute paths; shards: every planned attempt, by shard."""
+    """A planned run. config: with absolute paths; shards: every planned attempt, by shard.
+
+    verifier: the name of a further verifier, "" for the run's own.
+    """
 
     config: RunConfig
     url: str
     fingerprints: dict[str, str]
     shards: dict[int, list[Planned]]
+    verifier: str = ""
 
     @property
     def attempts(self) -> int:
@@ -43,7 +47,7 @@ class Run:
 
     def finished(self) -> bool:
         """Whether every shard has passed every stage."""
-        store = RunStore(self.url)
+        store = RunStore(self.url, self.verifier)
         return all(self.shards.keys() <= store.finished(stage) for stage in STAGES)
 
 
@@ -71,7 +75,7 @@ def plan_run(job: Path, out: str | None = None, limit: int | None = None) -> Run
     """
     written, config = _checked(job)
     settings = stage_settings(written, protocol(config.protocol).version)
-    url = _absolute(out or str(job.resolve().parent / "runs" / job.stem))
+    url = absolute(out or str(job.resolve().parent / "runs" / job.stem))
     if config.captions.reuse_from:
         from pipeline.stages.reuse import require_same_captions
 
@@ -90,7 +94,7 @@ def _checked(job: Path) -> tuple[RunConfig, RunConfig]:
     return written, config
 
 
-def _absolute(url: str) -> str:
+def absolute(url: str) -> str:
     """A local path made absolute: workers have a working directory of their own."""
     return url if "://" in url else str(Path(url).resolve())
 
@@ -146,7 +150,7 @@ def carry_out(run: Run, crew: "Crew") -> None:
     from pipeline.cluster import Cluster
 
     with RunProgress(console) as progress:
-        cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew)
+        cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier)
         asyncio.run(cluster.run(progress.show))
 
 

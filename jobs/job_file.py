@@ -23,7 +23,12 @@ def load_job(path: Path) -> RunConfig:
     try:
         return RunConfig.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"{path}: {'; '.join(_fault(fault) for fault in error.errors()[:5])}") from error
+        raise UserError(f"{path}: {faults(error)}") from error
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with a configuration, setting by setting; five at most."""
+    return "; ".join(_fault(fault) for fault in error.errors()[:5])
 
 
 def _fault(fault: Any) -> str:

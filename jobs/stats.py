@@ -3,12 +3,15 @@
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from pipeline.shards.agreement import Agreement
     from pipeline.shards.stats import Mean, Spent, Stats
 
 _MOST_SHARDS = 20
@@ -18,32 +21,37 @@ _EXAMPLE = 70
 """Characters shown of a failure's message."""
 
 
-def stats(run: str, where: str | None, as_json: bool) -> None:
+def stats(run: str, where: str | None, as_json: bool, verifier: str = "") -> None:
     """Prints the statistics of a run under the `default` preset: tables on a terminal, plain text elsewhere, or JSON.
 
-    where: an SQL condition; only rows that meet it are looked at. Raises UserError where the run or the condition is
+    where: an SQL condition; only rows that meet it are looked at. verifier: a further one, whose verdicts are looked at
+    in place of the run's own. Raises UserError where the run or the condition is
     none, Fatal where the run's files contradict each other.
     """
     from jobs.presets import DEFAULT, preset
+    from pipeline.shards.agreement import agreements
     from pipeline.shards.stats import collect
     from pipeline.shards.table import Rows
     from pipeline.store import RunStore
 
-    found = collect(Rows(RunStore(run)), preset(DEFAULT), where)
+    store = RunStore(run, verifier)
+    found = collect(Rows(store), preset(DEFAULT), where)
+    others = agreements(store, preset(DEFAULT))
     if as_json:
-        print(json.dumps(found.as_json(), indent=2))
+        print(json.dumps(found.as_json() | {"agreement": [asdict(other) for other in others]}, indent=2))
     else:
-        _show(found)
+        _show(found, others)
 
 
-def _show(found: "Stats") -> None:
+def _show(found: "Stats", others: "Sequence[Agreement]") -> None:
     from rich.console import Console
 
     plain = not sys.stdout.isatty()
     console = Console(highlight=False, width=200 if plain else None, no_color=plain)
     heading = f"{found.run}: {found.funnel.planned} attempts at {found.questions} questions about {found.videos} videos"
     console.print(printable(heading + (f", where {found.where}" if found.where else "")), markup=False, soft_wrap=True)
-    for table in (_funnel(found), _spent(found), _means(found), _stages(found)):
+    agreement = [_agreement(others)] if others else []
+    for table in (_funnel(found), _spent(found), _means(found), *agreement, _stages(found)):
         console.print()
         _print(console, table, plain)
     _shards(console, found, plain)
@@ -114,6 +122,20 @@ def _means(found: "Stats") -> "Table":
     return table
 
 
+def _agreement(others: "Sequence[Agreement]") -> "Table":
+    table = _table("Agreement with further verifiers", ("verifier",), ("attempts", "both keep", "neither", "agree"))
+    for name in ("kappa", "p_gold_evidence apart", "correlation"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in others:
+        numbers = (_number(value) for value in (one.kappa, one.mean_difference, one.correlation))
+        _add(table, one.verifier, one.attempts, one.both, one.neither, _share(one.agree, one.attempts), *numbers)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
 def _stages(found: "Stats") -> "Table":
     table = _table("Files", ("stage",), ("shards", "rows", "bytes", "seconds"))
     stages: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -151,7 +173,7 @@ def _dollars(spent: "Spent") -> str:
 
 
 def _mean(value: "Mean") -> str:
-    return "unknown" if value.mean is None else f"{value.mean:.3f}"
+    return _number(value.mean)
 
 
 def printable(text: str) -> str:

@@ -165,11 +165,13 @@ class Cluster:
         fingerprints: dict[str, str],
         shards: dict[int, list[Planned]],
         crew: Crew,
+        verifier: str = "",
     ) -> None:
+        """verifier: the name of a further verifier, "" for the run's own."""
         self._config = config
         self._shards = shards
-        self._store = RunStore(run_url)
-        self._assignments = {s: Assignment(config, run_url, s, fingerprints[s]) for s in STAGES}
+        self._store = RunStore(run_url, verifier)
+        self._assignments = {s: Assignment(config, run_url, s, fingerprints[s], verifier) for s in STAGES}
         self._pools = _pools(config)
         self._queues: dict[str, asyncio.Queue[int]] = {stage: asyncio.Queue() for stage in STAGES}
         self._blame: dict[tuple[str, int], Blame] = defaultdict(Blame)

@@ -44,16 +44,22 @@ def footer_of(metadata: pq.FileMetaData) -> dict[str, Any]:
     return dict(json.loads((metadata.metadata or {})[_FOOTER]))
 
 
-def shard_name(stage: str, shard: int) -> str:
-    return f"{DIRECTORIES[stage]}/shard-{shard:05d}.parquet"
-
-
 class RunStore:
     """A run directory. Every file in it is complete; resuming means asking which files exist."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, verifier: str = "") -> None:
+        """verifier: the name of a further verifier, whose verdicts stand for the run's own here."""
         self.url = url
+        self.verifier = verifier
         self.storage = Storage(url)
+
+    def folder(self, stage: str) -> str:
+        """Of the run's folders the one that holds a stage's shards."""
+        further = f"-{self.verifier}" if self.verifier and stage == "replay" else ""
+        return DIRECTORIES[stage] + further
+
+    def shard_name(self, stage: str, shard: int) -> str:
+        return f"{self.folder(stage)}/shard-{shard:05d}.parquet"
 
     def open_for(self, config: RunConfig, settings: dict[str, dict[str, Any]]) -> None:
         """Begins the run, or continues one of the same settings.
@@ -81,7 +87,44 @@ class RunStore:
     def recorded_settings(self) -> dict[str, dict[str, Any]] | None:
         """The settings that the run was begun with, by stage; None before it was begun."""
         data = self.storage.read_or_none("run.yaml")
-        return None if data is None else yaml.safe_load(data)["settings"]
+        if data is None:
+            return None
+        settings: dict[str, dict[str, Any]] = yaml.safe_load(data)["settings"]
+        if self.verifier:
+            further = self.storage.read_or_none(self._verifier_file())
+            if further is None:
+                raise UserError(f"{self.url} has no verdicts by {self.verifier}; there are {self._named()}")
+            settings["replay"] = yaml.safe_load(further)
+        return settings
+
+    def config(self) -> dict[str, Any]:
+        """The job as it was last run, as plain values."""
+        return dict(yaml.safe_load(self.storage.read("run.yaml"))["config"])
+
+    def open_verifier(self, settings: dict[str, Any]) -> None:
+        """Begins the verdicts of a further verifier, or continues them. settings: of the replay stage.
+
+        Raises UserError where its name stands for other settings here.
+        """
+        known = self.storage.read_or_none(self._verifier_file())
+        if known is not None and (differences := changed(yaml.safe_load(known), settings)):
+            raise UserError(
+                f"{self.url} has verdicts by {self.verifier} with other settings: {'; '.join(differences)}. "
+                "Choose another --name."
+            )
+        if known is None:
+            self.storage.write(self._verifier_file(), yaml.safe_dump(settings, sort_keys=False).encode())
+
+    def verifiers(self) -> list[str]:
+        """The names of the further verifiers, sorted."""
+        prefix = f"{DIRECTORIES['replay']}-"
+        return sorted(name.removeprefix(prefix) for name in self.storage.names("", "") if name.startswith(prefix))
+
+    def _verifier_file(self) -> str:
+        return f"{self.folder('replay')}/verifier.yaml"
+
+    def _named(self) -> str:
+        return f"those by {', '.join(self.verifiers())}" if self.verifiers() else "the run's own alone"
 
     def require(self) -> "RunStore":
         """This store, if a run was begun in it. Raises UserError otherwise."""
@@ -91,12 +134,12 @@ class RunStore:
 
     def finished(self, stage: str) -> set[int]:
         """Numbers of the shards that a stage has committed."""
-        names = self.storage.names(DIRECTORIES[stage], ".parquet")
+        names = self.storage.names(self.folder(stage), ".parquet")
         return {int(n.removeprefix("shard-").removesuffix(".parquet")) for n in names if n.startswith("shard-")}
 
     def commit(self, stage: str, shard: int, rows: Sequence[Record], footer: dict[str, Any]) -> None:
         """Writes a stage's shard with its footer: fingerprint, counts, tokens, cost, seconds."""
-        self.storage.write(shard_name(stage, shard), to_parquet(ROWS[stage], rows, footer))
+        self.storage.write(self.shard_name(stage, shard), to_parquet(ROWS[stage], rows, footer))
 
     def rows(self, record: type[R], stage: str, shard: int) -> list[R]:
         """The rows of a committed shard. Raises FileNotFoundError."""
@@ -104,9 +147,9 @@ class RunStore:
 
     def table(self, stage: str, shard: int, columns: list[str] | None = None) -> pa.Table:
         """A committed shard as a table. Raises FileNotFoundError."""
-        return read_parquet(self.storage.read(shard_name(stage, shard)), columns)
+        return read_parquet(self.storage.read(self.shard_name(stage, shard)), columns)
 
     def footer(self, stage: str, shard: int) -> dict[str, Any]:
         """What the shard's footer says."""
-        with self.storage.fs.open(self.storage.path(shard_name(stage, shard))) as file:
+        with self.storage.fs.open(self.storage.path(self.shard_name(stage, shard))) as file:
             return footer_of(pq.read_metadata(file))

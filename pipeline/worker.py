@@ -58,12 +58,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Assignment:
-    """All that a worker is told once. config: with absolute paths; fingerprint: of this stage's settings."""
+    """All that a worker is told once. config: with absolute paths; fingerprint: of this stage's settings.
+
+    verifier: the name of a further verifier, "" for the run's own.
+    """
 
     config: RunConfig
     run_url: str
     stage: str
     fingerprint: str
+    verifier: str = ""
 
 
 @dataclass
@@ -76,7 +80,7 @@ class Worker:
     _items: int = 0
 
     def __post_init__(self) -> None:
-        self._store = RunStore(self.assignment.run_url)
+        self._store = RunStore(self.assignment.run_url, self.assignment.verifier)
         self._calls = CallStore(self.assignment.run_url)
         self._building = asyncio.Lock()
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.store import RunStore, shard_name
+from pipeline.store import RunStore
 from schemas.errors import Fatal, UserError
 from schemas.record import SCHEMA_VERSION
 
@@ -39,7 +39,7 @@ def read_stage(store: RunStore, stage: str, columns: Sequence[str]) -> Iterator[
     """
 
     def read(shard: int) -> tuple[ShardFile, pa.Table]:
-        name = shard_name(stage, shard)
+        name = store.shard_name(stage, shard)
         table, size, footer = read_columns(store, name, columns)
         return ShardFile(stage, shard, table.num_rows, size, footer), table
 

@@ -9,6 +9,8 @@ from rich.console import Console
 from jobs.demo import demo, job_path, run_path
 from jobs.demo_report import report
 from jobs.job_file import load_job
+from jobs.presets import preset
+from pipeline.shards.agreement import agreements
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.config import Demo
@@ -120,3 +122,14 @@ def test_an_installation_without_the_model_says_so_before_it_renders(
     with pytest.raises(UserError, match="this installation holds no demo model"):
         demo(tmp_path / "demo", PROTOCOLS, films=1, attempts=1, seed=7)
     assert not (tmp_path / "demo" / "videos").exists()
+
+
+def test_another_verifier_judges_the_same_trajectories(out: Path, zoomtrail: Command) -> None:
+    run = run_path(out, "videozoomer")
+    again = zoomtrail("verify", run, "--model", "demo", "--name", "second")
+    assert again.returncode == 0, again.stderr
+    (found,) = agreements(RunStore(str(run)), preset("default"))
+    assert found.attempts == found.agree == 7 and found.mean_difference == pytest.approx(0, abs=1e-6)
+    assert "nothing to do" in zoomtrail("verify", run, "--model", "demo", "--name", "second").stdout
+    wrong = zoomtrail("verify", run, "--model", "no/such/model")
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
