@@ -149,6 +149,7 @@ def test_json_has_stable_names_and_is_strict(store: RunStore, capsys: pytest.Cap
             "spent",
             "means",
             "shards",
+            "agreement",
         ]
     )
     assert [level["level"] for level in found["funnel"]] == ["planned", *LEVELS]
