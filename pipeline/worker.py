@@ -23,7 +23,7 @@ from pipeline.store import RunStore
 from prompts.judging import ONCE_BY_LETTER, Asking
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree, Usage
-from schemas.config import RunConfig
+from schemas.config import EndpointVerifier, RunConfig
 from schemas.errors import Fatal
 from schemas.record import Record
 from schemas.trajectory import Trajectory
@@ -32,6 +32,9 @@ from schemas.verdict import Verdict
 _THREADS = 32
 """Threads of a worker: they wait for files and decoders, so there are more of them than cores."""
 
+
+_LOCAL_VIDEOS, _REMOTE_VIDEOS = 2, 8
+"""Videos under replay at once: a model in this process reads one while the next is decoded; a server takes many."""
 
 _LOCAL_ATTEMPTS = 16
 """Attempts under way at once where the teacher runs in this process: as many as its batches can use."""
@@ -141,7 +144,8 @@ class Worker:
         verifier = config.verifier
         asking = Asking(verifier.answer_by, verifier.permutations, verifier.screens) if verifier else ONCE_BY_LETTER
         judge, chooser = scorer(config.verifier, self._calls), embedder(config.embedder)
-        return ReplayStage(zoom, judge, self._reply_text, config.view, asking, embedder=chooser)
+        videos = _REMOTE_VIDEOS if isinstance(verifier, EndpointVerifier) else _LOCAL_VIDEOS
+        return ReplayStage(zoom, judge, self._reply_text, config.view, asking, videos, chooser)
 
     def _reply_text(self, key: str) -> str | None:
         response = self._calls.get(key)

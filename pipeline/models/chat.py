@@ -112,16 +112,19 @@ class Embedder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Scores:
+    """probabilities: for each probe that of each choice, 1 in all. tokens_read: prefilled for them."""
+
+    probabilities: list[tuple[float, ...]]
+    tokens_read: int
+
+
 class Scorer(Protocol):
-    """A verifier that scores given answers by one prefill, without sampling."""
+    """A verifier that says how likely given answers are. Several threads may ask it at once."""
 
     name: str
 
-    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
-        """For each probe the probability of each choice; they sum to 1 over the choices."""
-        ...
-
-    @property
-    def tokens_read(self) -> int:
-        """Tokens prefilled since the scorer was made."""
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
+        """The probability of each choice of each probe. Raises Rejected where one of them can never be scored."""
         ...

@@ -3,12 +3,14 @@
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from hashlib import sha256
 from typing import TypeVar
 
 from pipeline.models.calls import CallStore
-from pipeline.models.chat import ChatMessage, ChoiceQuestion
+from pipeline.models.chat import ChatMessage, ChoiceQuestion, Scores
 from pipeline.models.endpoint import EndpointModel
+from pipeline.models.prefix_tree import PrefixTree
 from pipeline.models.replies import first_tokens
 from prompts.judging import YES_NO, letter_of, normalised
 from schemas.config import EndpointVerifier
@@ -24,7 +26,13 @@ _TRIAL = (ChatMessage("user", ("Question: Which is a colour?\nA. red\nB. seven\n
 _LEAST = 1e-12
 """A choice that no listed token spells is not thought impossible, however unlikely those are."""
 
+_PICTURE = "picture "
+
 Probabilities = tuple[float, ...]
+Scored = tuple[Probabilities, int]
+"""Of one probe: the probabilities of its choices, and the tokens that were read for them."""
+
+Score = Callable[[ChoiceQuestion], Awaitable[Scored]]
 T = TypeVar("T")
 
 
@@ -38,7 +46,6 @@ class EndpointScorer:
 
     def __init__(self, config: EndpointVerifier, calls: CallStore) -> None:
         self.name = config.model
-        self.tokens_read = 0
         self._config = config
         self._calls = calls
         exact = {"temperature": 1.0, "top_p": None}
@@ -46,21 +53,36 @@ class EndpointScorer:
         one_token = config.model_copy(update={**exact, "max_tokens": 1})
         self._lister = EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS)
         self._lists: bool | None = None
-        self._runner = asyncio.Runner()
-        self._lock = threading.Lock()
+        self._finding = asyncio.Lock()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="endpoint-scorer", daemon=True).start()
 
-    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[Probabilities]:
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         """See `Scorer`. Raises Rejected where a probe was refused, or came without the log-probabilities that this
         run is scored by; Fatal where the server does not answer."""
-        with self._lock:
-            return self._runner.run(self._scored(probes))
+        return asyncio.run_coroutine_threadsafe(self._scored(probes), self._loop).result()
 
-    async def _scored(self, probes: Sequence[ChoiceQuestion]) -> list[Probabilities]:
-        if self._lists is None:
-            self._lists = await self._found()
-            self.name += "@logprobs" if self._lists else f"@{self._config.samples} samples"
-        score = self._by_first_token if self._lists else self._by_samples
-        return await _all(map(score, probes))
+    async def _scored(self, probes: Sequence[ChoiceQuestion]) -> Scores:
+        async with self._finding:
+            if self._lists is None:
+                self._lists = await self._found()
+                self.name += "@logprobs" if self._lists else f"@{self._config.samples} samples"
+        scored = await self._in_turn(probes, self._by_first_token if self._lists else self._by_samples)
+        return Scores([probabilities for probabilities, _ in scored], sum(read for _, read in scored))
+
+    async def _in_turn(self, probes: Sequence[ChoiceQuestion], score: Score) -> list[Scored]:
+        """Each probe is sent when the one is answered that has most of its pictures: the server's prefix cache holds
+        them then, while probes that arrive together would all be read from the start."""
+        tasks: list[asyncio.Task[Scored]] = []
+
+        async def one(probe: ChoiceQuestion, leader: int | None) -> Scored:
+            if leader is not None:
+                await asyncio.wait([tasks[leader]])
+            return await score(probe)
+
+        for probe, leader in zip(probes, leaders(probes), strict=True):
+            tasks.append(asyncio.ensure_future(one(probe, leader)))
+        return await _all(tasks)
 
     async def _found(self) -> bool:
         """Whether the run is scored by log-probabilities. The finding is kept among the calls: all its workers agree,
@@ -82,18 +104,40 @@ class EndpointScorer:
             return False
         return any(_names(token, choice) for token, _ in first_tokens(response) for choice in "AB")
 
-    async def _by_first_token(self, probe: ChoiceQuestion) -> Probabilities:
+    async def _by_first_token(self, probe: ChoiceQuestion) -> Scored:
         reply, response = await self._lister.respond(probe.messages)
-        self.tokens_read += reply.usage.prompt_tokens
         tokens = first_tokens(response)
         if not tokens:
             raise Rejected("no_log_probabilities", f"{self._config.model} gave none, and this run is scored by them")
-        return by_first_token(tokens, probe.choices)
+        return by_first_token(tokens, probe.choices), reply.usage.prompt_tokens
 
-    async def _by_samples(self, probe: ChoiceQuestion) -> Probabilities:
+    async def _by_samples(self, probe: ChoiceQuestion) -> Scored:
         replies = await _all(self._speaker.complete(probe.messages, sample=n) for n in range(self._config.samples))
-        self.tokens_read += sum(reply.usage.prompt_tokens for reply in replies)
-        return by_samples([reply.text for reply in replies], probe.choices)
+        read = sum(reply.usage.prompt_tokens for reply in replies)
+        return by_samples([reply.text for reply in replies], probe.choices), read
+
+
+def leaders(probes: Sequence[ChoiceQuestion]) -> list[int | None]:
+    """For each probe the earlier one with which it shares the longest beginning that holds a picture; None for none."""
+    tree, bringers, found = PrefixTree(), list[int](), list[int | None]()
+    for number, probe in enumerate(probes):
+        known = len(tree.units)
+        path = tree.add(_parts(probe))
+        bringers += [number] * (len(tree.units) - known)
+        shared = [entry for entry in path if entry < known]
+        pictured = any(str(tree.units[entry]).startswith(_PICTURE) for entry in shared)
+        found.append(bringers[shared[-1]] if pictured else None)
+    return found
+
+
+def _parts(probe: ChoiceQuestion) -> list[str]:
+    """Roles, texts and pictures of a probe, in order."""
+    parts = list[str]()
+    for message in probe.messages:
+        parts.append(f"role {message.role}")
+        for part in message.parts:
+            parts.append(f"text {part}" if isinstance(part, str) else _PICTURE + sha256(part).hexdigest())
+    return parts
 
 
 def by_first_token(tokens: Sequence[tuple[str, float]], choices: Sequence[str]) -> Probabilities:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pipeline.models.batching import SharedRuns
-from pipeline.models.chat import CallCounts, ChatMessage, ChoiceQuestion, Reply
+from pipeline.models.chat import CallCounts, ChatMessage, ChoiceQuestion, Reply, Scores
 from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, picture_shapes, without_pixels
 from pipeline.models.features import PicturePixels, on_device, tried_features
 from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
@@ -89,12 +89,11 @@ class LocalModel:
         self._lock = threading.Lock()
         self._requests = SharedRuns(self._replies, "local-model")
 
-    @property
-    def tokens_read(self) -> int:
-        """Tokens prefilled for choices since the model was loaded."""
-        return self._prefill.tokens_read
-
     def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+        """For each probe the probability of each choice: see `score`."""
+        return self.score(probes).probabilities
+
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         """See `Scorer`. A choice's likelihood is that of its tokens as the assistant's text, without an end of turn.
 
         What probes of one call begin with in common is read once. Raises Rejected where one of them can never be
@@ -102,9 +101,11 @@ class LocalModel:
         """
         asked = [Asked(self._encoder.rendered(probe.messages), probe.choices) for probe in probes]
         with self._lock:
+            before = self._prefill.tokens_read
             scored = self._prefill.log_probabilities(asked)
+            read = self._prefill.tokens_read - before
         value = mean if self._per_token else sum
-        return [softmax([value(logs) for logs in of_choices]) for of_choices in scored]
+        return Scores([softmax([value(logs) for logs in of_choices]) for of_choices in scored], read)
 
     def request_key(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> str:
         """The SHA-256 of all that a reply follows from, each picture standing as its hash: the key of that reply."""

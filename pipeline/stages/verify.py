@@ -42,7 +42,6 @@ class Verifier:
     def __init__(self, scorer: Scorer, asking: Asking) -> None:
         self._scorer = scorer
         self._asking = asking
-        self._busy = asyncio.Lock()
 
     async def columns(
         self, attempts: Sequence[Replayed], overview: Sequence[Frame], pictures: Pictures
@@ -50,8 +49,7 @@ class Verifier:
         """For each attempt at a video its columns; none where there is nothing to ask. One that cannot be scored leaves
         the others theirs."""
         try:
-            async with self._busy:
-                return list(await self._together(attempts, overview, pictures))
+            return list(await self._together(attempts, overview, pictures))
         except Rejected as error:
             if len(attempts) == 1:
                 return [error]
@@ -60,21 +58,24 @@ class Verifier:
     async def _together(
         self, attempts: Sequence[Replayed], overview: Sequence[Frame], pictures: Pictures
     ) -> list[Columns]:
-        before = self._scorer.tokens_read
-        evidence = await self._evidence(attempts, overview, pictures)
-        supported = await self._claims(attempts, pictures)
+        read: list[int] = []
+        evidence = await self._evidence(attempts, overview, pictures, read)
+        supported = await self._claims(attempts, pictures, read)
         found = [one | other for one, other in zip(evidence, supported, strict=True)]
-        share = (self._scorer.tokens_read - before) // (sum(map(bool, found)) or 1)
+        share = sum(read) // (sum(map(bool, found)) or 1)
         about = {"verifier": self._scorer.name, "verifier_tokens": share}
         return [columns and columns | about for columns in found]
 
     async def _evidence(
-        self, attempts: Sequence[Replayed], overview: Sequence[Frame], pictures: Pictures
+        self, attempts: Sequence[Replayed], overview: Sequence[Frame], pictures: Pictures, read: list[int]
     ) -> list[Columns]:
-        """The probability of the reference: blind, by the overview, after each zoom, by the zooms alone."""
+        """The probability of the reference: blind, by the overview, after each zoom, by the zooms alone.
+
+        read: told how many tokens it took, as of `_claims`.
+        """
         looks = [self._looks(attempt, overview) for attempt in attempts]
         probes = [self._probes(a, of_attempt, pictures) for a, of_attempt in zip(attempts, looks, strict=True)]
-        scored = iter(await self._scored([probe for of_attempt in probes for probe, _ in of_attempt]))
+        scored = iter(await self._scored([probe for of_attempt in probes for probe, _ in of_attempt], read))
         found: list[Columns] = []
         for of_attempt, asked in zip(looks, probes, strict=True):
             p = [next(scored)[gold] for _, gold in asked]
@@ -111,20 +112,24 @@ class Verifier:
             for order in orders
         ]
 
-    async def _claims(self, attempts: Sequence[Replayed], pictures: Pictures) -> list[Columns]:
+    async def _claims(self, attempts: Sequence[Replayed], pictures: Pictures, read: list[int]) -> list[Columns]:
         """How far the frames show what the thoughts say of them."""
         made = [claims.decidable(claims.claims(a.trajectory), a.frames) for a in attempts]
         shown = [(claim, a.frames) for a, of_attempt in zip(attempts, made, strict=True) for claim in of_attempt]
 
         async def yes(chats: Sequence[tuple[Message, ...]]) -> list[float]:
             probes = [ChoiceQuestion(with_pixels(chat, pictures), YES_NO) for chat in chats]
-            return [p[YES_NO.index("yes")] for p in await self._scored(probes)]
+            return [p[YES_NO.index("yes")] for p in await self._scored(probes, read)]
 
         support = iter(await claims.support(shown, yes))
         return [_claim_columns(list(islice(support, len(of_attempt)))) for of_attempt in made]
 
-    async def _scored(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
-        return await asyncio.to_thread(self._scorer.choice_probabilities, probes) if probes else []
+    async def _scored(self, probes: Sequence[ChoiceQuestion], read: list[int]) -> list[tuple[float, ...]]:
+        if not probes:
+            return []
+        scores = await asyncio.to_thread(self._scorer.score, probes)
+        read.append(scores.tokens_read)
+        return scores.probabilities
 
 
 def _evidence_columns(p: Mapping[str, float]) -> Columns:

@@ -16,7 +16,7 @@ from pipeline.demo.plants import SOUND, Kind, Plant
 from pipeline.demo.world import film
 from pipeline.models.build import chat_model, scorer
 from pipeline.models.calls import CallStore
-from pipeline.models.chat import ChatMessage, ChoiceQuestion, Scorer
+from pipeline.models.chat import ChatMessage, ChoiceQuestion, Scorer, Scores
 from pipeline.models.replies import visible_text
 from pipeline.plan import Planned
 from pipeline.shards.cut import Order, cut
@@ -84,16 +84,13 @@ class RememberingScorer:
         self._scorer = scorer
         self._known: dict[str, tuple[float, ...]] = {}
 
-    @property
-    def tokens_read(self) -> int:
-        return self._scorer.tokens_read
-
-    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         """See `Scorer`."""
         keys = [content_id([_identity(probe.messages), list(probe.choices)]) for probe in probes]
         new = {key: probe for key, probe in zip(keys, probes, strict=True) if key not in self._known}
-        self._known |= zip(new, self._scorer.choice_probabilities(list(new.values())), strict=True)
-        return [self._known[key] for key in keys]
+        scores = self._scorer.score(list(new.values()))
+        self._known |= zip(new, scores.probabilities, strict=True)
+        return Scores([self._known[key] for key in keys], scores.tokens_read)
 
 
 def _identity(messages: Sequence[ChatMessage]) -> list[Any]:

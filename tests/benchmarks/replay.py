@@ -29,7 +29,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.models.chat import ChoiceQuestion, Pictures
+from pipeline.models.chat import ChoiceQuestion, Pictures, Scores
 from pipeline.models.encoding import ChatEncoder
 from pipeline.models.features import PictureFeatures, PicturePixels, tried_features
 from pipeline.models.pictures_ahead import PicturesAhead
@@ -61,11 +61,13 @@ class Scorer:
     def tokens_read(self) -> int:
         return self._prefill.tokens_read
 
-    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
+        before = self.tokens_read
         asked = [Asked(self._encoder.rendered(probe.messages), probe.choices) for probe in probes]
         calls = [[each] for each in asked] if self._one_by_one else [asked]
         scored = [one for call in calls for one in self._prefill.log_probabilities(call)]
-        return [softmax([sum(logs) for logs in of_choices]) for of_choices in scored]
+        probabilities = [softmax([sum(logs) for logs in of_choices]) for of_choices in scored]
+        return Scores(probabilities, self.tokens_read - before)
 
 
 class Case:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from aiohttp import web
 
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, ChoiceQuestion
-from pipeline.models.endpoint_scorer import EndpointScorer, by_first_token, by_samples
+from pipeline.models.endpoint_scorer import EndpointScorer, by_first_token, by_samples, leaders
 from schemas.config import EndpointVerifier, RunConfig
 from schemas.errors import Fatal, Rejected
 from tests.models.chats import jpeg
 
-Answer = Callable[[dict[str, Any], int], web.Response]
+Answer = Callable[[dict[str, Any], int], web.Response | Awaitable[web.Response]]
 TOKENS = {"A": -0.5, " A": -2.0, "B": -3.0, "a": -0.1, "The": -5.0}
 
 
@@ -43,7 +43,8 @@ def server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
     async def chat(request: web.Request) -> web.Response:
         seen.append(await request.json())
-        return answer(seen[-1], len(seen))
+        answered = answer(seen[-1], len(seen))
+        return await answered if isinstance(answered, Awaitable) else answered
 
     async def start() -> web.AppRunner:
         app = web.Application()
@@ -76,9 +77,10 @@ def probe(text: str = "Which one?", choices: tuple[str, ...] = ("A", "B", "C")) 
 def test_a_server_with_log_probabilities_is_asked_for_one_token_a_probe(tmp_path: Path) -> None:
     with server(lambda *_: reply("A", TOKENS)) as (url, seen):
         verifier = scorer(url, tmp_path)
-        first, second = verifier.choice_probabilities([probe("one"), probe("two")])
+        found = verifier.score([probe("one"), probe("two")])
+    first, second = found.probabilities
     assert first == second == pytest.approx((0.9140, 0.0606, 0.0082), abs=0.02) and sum(first) == pytest.approx(1)
-    assert verifier.name == "m@logprobs" and verifier.tokens_read == 20
+    assert verifier.name == "m@logprobs" and found.tokens_read == 20
     assert len(seen) == 3  # the trial and one a probe
     assert all((b["max_tokens"], b["temperature"], b["logprobs"], b["top_logprobs"]) == (1, 1, True, 20) for b in seen)
 
@@ -111,8 +113,9 @@ def test_a_server_without_log_probabilities_is_sampled(tmp_path: Path, refusal: 
 
     with server(answer) as (url, seen):
         verifier = scorer(url, tmp_path)
-        assert verifier.choice_probabilities([probe()]) == [pytest.approx((1.5 / 8.5, 6.5 / 8.5, 0.5 / 8.5))]
-    assert verifier.name == "m@8 samples" and verifier.tokens_read == 80
+        found = verifier.score([probe()])
+    assert found.probabilities == [pytest.approx((1.5 / 8.5, 6.5 / 8.5, 0.5 / 8.5))]
+    assert verifier.name == "m@8 samples" and found.tokens_read == 80
     assert len(seen) == 9 and all(body["temperature"] == 1 for body in seen)
 
 
@@ -125,15 +128,15 @@ def test_samples_that_name_no_choice_or_several_count_for_none() -> None:
 
 def test_what_the_trial_found_holds_for_the_whole_run(tmp_path: Path) -> None:
     with server(lambda *_: reply("A", TOKENS)) as (url, _):
-        scorer(url, tmp_path / "listed").choice_probabilities([probe()])
+        scorer(url, tmp_path / "listed").score([probe()])
     with server(lambda *_: reply("A")) as (url, _):
         with pytest.raises(Rejected) as caught:
-            scorer(url, tmp_path / "listed").choice_probabilities([probe("another")])
-        scorer(url, tmp_path / "sampled").choice_probabilities([probe()])
+            scorer(url, tmp_path / "listed").score([probe("another")])
+        scorer(url, tmp_path / "sampled").score([probe()])
     assert caught.value.kind == "no_log_probabilities"
     with server(lambda *_: reply("A", TOKENS)) as (url, _):
         verifier = scorer(url, tmp_path / "sampled")
-        verifier.choice_probabilities([probe("another")])
+        verifier.score([probe("another")])
     assert verifier.name == "m@8 samples"
 
 
@@ -141,16 +144,16 @@ def test_what_the_trial_found_holds_for_the_whole_run(tmp_path: Path) -> None:
 def test_a_restarted_verifier_pays_for_nothing_again(tmp_path: Path, tokens: dict[str, float] | None) -> None:
     with server(lambda *_: reply("A", tokens)) as (url, _):
         first = scorer(url, tmp_path)
-        probabilities = first.choice_probabilities([probe()])
+        probabilities = first.score([probe()])
     again = scorer(url, tmp_path)  # whose server is gone
-    assert again.choice_probabilities([probe()]) == probabilities
-    assert (again.name, again.tokens_read) == (first.name, first.tokens_read)
+    assert again.score([probe()]) == probabilities
+    assert again.name == first.name
 
 
 def test_answers_by_text_are_sampled_without_a_trial(tmp_path: Path) -> None:
     with server(lambda *_: reply("Fish and moon.", TOKENS)) as (url, seen):
         verifier = scorer(url, tmp_path, answer_by="text", samples=3)
-        probabilities = verifier.choice_probabilities([probe(choices=("FISH and MOON", "FISH and BIRD"))])
+        probabilities = verifier.score([probe(choices=("FISH and MOON", "FISH and BIRD"))]).probabilities
     assert probabilities == [pytest.approx((3.5 / 4, 0.5 / 4))] and verifier.name == "m@3 samples"
     assert len(seen) == 3 and not any("logprobs" in body for body in seen)
 
@@ -163,15 +166,15 @@ def test_one_refused_probe_is_raised_after_the_others_were_kept(tmp_path: Path) 
 
     with server(answer) as (url, seen):
         with pytest.raises(Rejected, match="too long"):
-            scorer(url, tmp_path).choice_probabilities([probe("cursed"), probe("one"), probe("two")])
+            scorer(url, tmp_path).score([probe("cursed"), probe("one"), probe("two")])
         assert len(seen) == 4
-        scorer(url, tmp_path).choice_probabilities([probe("one"), probe("two")])
+        scorer(url, tmp_path).score([probe("one"), probe("two")])
         assert len(seen) == 4
 
 
 def test_a_server_that_is_down_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(Fatal, match="verifier endpoint does not answer"):
-        scorer("http://127.0.0.1:9/v1", tmp_path, retries=0).choice_probabilities([probe()])
+        scorer("http://127.0.0.1:9/v1", tmp_path, retries=0).score([probe()])
 
 
 def test_a_verifier_with_a_base_url_is_an_endpoint_whose_temperature_is_its_own() -> None:
@@ -181,3 +184,42 @@ def test_a_verifier_with_a_base_url_is_an_endpoint_whose_temperature_is_its_own(
     assert isinstance(verifier, EndpointVerifier) and verifier.samples == 4 and verifier.answer_by == "letter"
     with pytest.raises(ValueError, match="temperature"):
         RunConfig.model_validate({**job, "verifier": {**endpoint, "temperature": 0.7}})
+
+
+def test_a_probe_waits_for_the_one_that_has_most_of_its_pictures() -> None:
+    def shown(*parts: str | bytes) -> ChoiceQuestion:
+        return ChoiceQuestion((ChatMessage("user", parts),), ("A", "B"))
+
+    overview, zoom, other = jpeg(1), jpeg(2), jpeg(3)
+    probes = [
+        shown("Frames:", overview, "Which?"),
+        shown("Frames:", overview, "Closer:", zoom, "Which?"),
+        shown("Frames:", overview, "Closer:", zoom, "Closer:", other, "Which?"),
+        shown("Which?"),
+        shown("Closer:", zoom, "Which?"),
+        shown("Frames:", overview, "Closer:", other, "Which?"),
+        shown("Frames:", overview, "Who?"),
+    ]
+    assert leaders(probes) == [None, 0, 1, None, None, 1, 0]
+
+
+def test_the_server_sees_a_beginning_before_what_goes_on_from_it(tmp_path: Path) -> None:
+    """The first probe is answered late; those that begin as it does arrive after that, and the others before."""
+    order: list[tuple[str, str]] = []
+
+    async def slow(body: dict[str, Any], _: int) -> web.Response:
+        text = json.dumps(body)
+        name = next((n for n in ("first", "second", "blind") if n in text), "")
+        order.append(("came", name))
+        await asyncio.sleep(0.3 if name == "first" else 0)
+        order.append(("went", name))
+        return reply("A", TOKENS)
+
+    with server(slow) as (url, _):
+        beginning = ("Frames:\n", jpeg(1))
+        chats = [(*beginning, "first"), (*beginning, "more", jpeg(2), "second"), ("blind",)]
+        probes = [ChoiceQuestion((ChatMessage("user", chat),), ("A", "B", "C")) for chat in chats]
+        scorer(url, tmp_path).score(probes)
+    named = [event for event in order if event[1]]
+    assert named.index(("went", "first")) < named.index(("came", "second"))
+    assert named.index(("came", "blind")) < named.index(("went", "first"))

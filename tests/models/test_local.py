@@ -66,9 +66,8 @@ def test_a_probability_moves_with_its_choice(model: LocalModel) -> None:
 
 
 def test_single_token_letters_cost_one_prefill(model: LocalModel) -> None:
-    before = model.tokens_read
-    one(model, probe([jpeg(1)]))
-    assert model.tokens_read - before == model._encoder.prompt(chat([jpeg(1)])).n_tokens
+    read = model.score([probe([jpeg(1)])]).tokens_read
+    assert read == model._encoder.prompt(chat([jpeg(1)])).n_tokens
 
 
 def test_per_token_compares_means(model_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.models.chat import ChoiceQuestion, Scorer
+from pipeline.models.chat import ChoiceQuestion, Scorer, Scores
 from pipeline.models.local import LocalModel
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
@@ -230,11 +230,9 @@ class Reader:
     """Says yes to a statement where it is shown a frame from 4 s to 6 s and the statement is that of the green sign."""
 
     name = "reader"
-    tokens_read = 0
 
-    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
-        self.tokens_read += len(probes)
-        return [self._probabilities(probe) for probe in probes]
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
+        return Scores([self._probabilities(probe) for probe in probes], len(probes))
 
     def _probabilities(self, probe: ChoiceQuestion) -> tuple[float, ...]:
         if probe.choices != YES_NO:
@@ -290,11 +288,11 @@ class Squeamish(Reader):
 
     calls: list[int]
 
-    def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         self.calls.append(len(probes))
         if any("dog" in str(message.parts[-1]) for probe in probes for message in probe.messages):
             raise Rejected("prompt_too_long", "no dogs")
-        return super().choice_probabilities(probes)
+        return super().score(probes)
 
 
 def test_attempts_at_a_video_are_asked_about_together_and_one_that_cannot_be_leaves_the_others_theirs(
@@ -308,7 +306,7 @@ def test_attempts_at_a_video_are_asked_about_together_and_one_that_cannot_be_lea
     calm.calls = []
     first, second = judged(tree, trajectory, other, scorer=calm)
     assert first.p_gold_evidence == second.p_gold_evidence == 0.25
-    assert first.verifier_tokens == second.verifier_tokens == calm.tokens_read / 2
+    assert first.verifier_tokens == second.verifier_tokens == sum(calm.calls) / 2
     together = calm.calls[0]
     calm.calls = []
     one, refused, two = judged(tree, trajectory, bad, other, scorer=calm)
@@ -320,9 +318,9 @@ def test_permutations_average_over_the_orders_of_the_choices(zoomed: tuple[Capti
     class PlaceLover(Reader):
         """Always likes the first choice best, whatever it says."""
 
-        def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
+        def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
             rest = [0.4 / (len(p.choices) - 1) for p in probes]
-            return [(0.6, *[r] * (len(p.choices) - 1)) for p, r in zip(probes, rest, strict=True)]
+            return Scores([(0.6, *[r] * (len(p.choices) - 1)) for p, r in zip(probes, rest, strict=True)], 0)
 
     tree, trajectory = zoomed
     n = len(trajectory.question.choices)
