@@ -49,7 +49,7 @@ view:
   overview_side: 80
   zoom_frames: $zoom_frames
   zoom_side: 448
-  caption_frames: 8
+  caption_frames: 6
   caption_side: 80
 
 captions:
@@ -95,7 +95,7 @@ def _known(name: str) -> str:
 def job_text(name: str, attempts: int) -> str:
     """The job file of a protocol, which reads `questions.jsonl` and `videos/` beside it."""
     captioner = _CAPTIONER if protocol(name).uses_captions else ""
-    zoom_frames = 8 if captioner else 16  # a walk down the captions looks at many clips, a zoom at one
+    zoom_frames = 8 if captioner else 12  # a walk down the captions looks at many clips, a zoom at one
     overview_frames = 512 if name == "longvt" else 24  # LongVT's frames tell no times but by being one a second
     values = {"captioner": captioner, "overview_frames": overview_frames, "zoom_frames": zoom_frames}
     return _JOB.substitute(protocol=name, attempts=attempts, **values)
@@ -145,10 +145,9 @@ def _run(out: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
         _say(f"Nothing to do: all {sum(run.attempts for run in runs)} attempts in {out} are finished.")
         return
     with _rendering(out, seeds) as rendered, ray_session(unfinished[0].config.workers, "local") as crew:
-        rendered.result()
         for run in unfinished:
             _say(f"{run.config.protocol}: {run.attempts} attempts: caption, teach, replay")
-            carry_out(run, crew)
+            carry_out(run, crew, rendered)
 
 
 def _say(line: str) -> None:

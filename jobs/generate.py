@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -145,13 +146,16 @@ def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int,
     return plan.shards()
 
 
-def carry_out(run: Run, crew: "Crew") -> None:
-    """Makes what is missing of a run. crew: of a `ray_session`. Raises Fatal where it cannot go on."""
+def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None:
+    """Makes what is missing of a run. crew: of a `ray_session`; after: nothing is begun before it is done.
+
+    Raises Fatal where it cannot go on, and what `after` raises.
+    """
     from pipeline.cluster import Cluster
 
     with RunProgress(console) as progress:
         cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier)
-        asyncio.run(cluster.run(progress.show))
+        asyncio.run(cluster.run(progress.show, after))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,11 +185,11 @@ class Cluster:
         # Handed on by name: Ray warns of handles among the arguments of an actor that may restart.
         self._watch_name = f"zoomtrail-watch-{secrets.token_hex(4)}"
 
-    async def run(self, show: Callable[[Snapshot], None]) -> None:
-        """Until every shard has passed every stage. Raises Fatal as soon as a worker meets one; other work is kept."""
-        for shard in sorted(self._shards):
-            self._enqueue(shard)
-        self._check_finished()
+    async def run(self, show: Callable[[Snapshot], None], after: Future[None] | None = None) -> None:
+        """Until every shard has passed every stage. Raises Fatal as soon as a worker meets one; other work is kept.
+
+        after: no shard is begun before it is done; workers load their models meanwhile.
+        """
         watch: Any = (
             ray.remote(Watch).options(name=self._watch_name, num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         )
@@ -196,6 +197,11 @@ class Cluster:
         tasks += [asyncio.ensure_future(slot) for slot in self._slots(watch)]
         finished: asyncio.Future[Any] = asyncio.ensure_future(self._finished.wait())
         try:
+            if after is not None:
+                await asyncio.wrap_future(after)
+            for shard in sorted(self._shards):
+                self._enqueue(shard)
+            self._check_finished()
             await asyncio.wait([finished, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():
