@@ -40,17 +40,35 @@ class Source(Record):
 
 
 class Price(Record):
-    """Dollars per million tokens. cached_input: for prompt tokens served from the provider's cache (default: input)."""
+    """Dollars per million tokens.
+
+    cached_input: for prompt tokens served from the provider's cache; image: for those of pictures, where the server
+    counts them apart. Both are as `input` where they are left out.
+    """
 
     input: NonNegativeFloat
     output: NonNegativeFloat
     cached_input: NonNegativeFloat | None = None
+    image: NonNegativeFloat | None = None
 
-    def dollars(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """What a call costs; cached tokens are part of the prompt tokens."""
+    @property
+    def free(self) -> bool:
+        """Whether a call costs nothing, however many tokens it has."""
+        return not (self.input or self.output or self.cached_input or self.image)
+
+    def dollars(
+        self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, image_tokens: int = 0
+    ) -> float:
+        """What a call costs. Cached and image tokens are part of the prompt tokens.
+
+        No server says how many are both: cached ones are taken to be text first.
+        """
+        cached = min(cached_tokens, prompt_tokens)
+        images = min(image_tokens, prompt_tokens - cached)
         cached_price = self.input if self.cached_input is None else self.cached_input
-        fresh = prompt_tokens - cached_tokens
-        return (fresh * self.input + cached_tokens * cached_price + completion_tokens * self.output) / 1e6
+        image_price = self.input if self.image is None else self.image
+        read = (prompt_tokens - cached - images) * self.input + cached * cached_price + images * image_price
+        return (read + completion_tokens * self.output) / 1e6
 
 
 class Endpoint(Record):
@@ -59,10 +77,14 @@ class Endpoint(Record):
     api_key_env: name of the environment variable that holds the key (a local server may need none).
     timeout_s: seconds for one call; retries: further tries of one call after a transient error.
     concurrency: calls in flight per worker. price: None means that cost is unknown, and shown so.
+    identity: any word that tells this model apart from another of the same name (`awq` from `bf16`, one provider's
+    build from another's). Replies are kept under the model's name and this word, not under the address: a server may
+    move within a run, and a word that is changed makes it another model.
     """
 
     backend: Literal["endpoint"] = "endpoint"
     model: str
+    identity: str | None = None
     base_url: str
     api_key_env: str = "OPENAI_API_KEY"
     temperature: NonNegativeFloat | None = None
@@ -301,7 +323,10 @@ _HOW_NOT_WHAT = {
 def _model_settings(role: str, model: Endpoint | Local | Demo | Embedder | None) -> dict[str, Any]:
     if model is None:
         return {role: None}
-    return {f"{role}.{k}": v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
+    settings = {k: v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
+    if settings.get("identity") is None:  # a run from before there was such a setting stays as it was
+        settings.pop("identity", None)
+    return {f"{role}.{k}": v for k, v in settings.items()}
 
 
 def _view_settings(view: View, *parts: str) -> dict[str, int]:

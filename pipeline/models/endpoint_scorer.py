@@ -10,6 +10,7 @@ from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, ChoiceQuestion
 from pipeline.models.endpoint import EndpointModel
 from pipeline.models.replies import first_tokens
+from pipeline.models.request import identified
 from prompts.judging import YES_NO, letter_of, normalised
 from schemas.config import EndpointVerifier
 from schemas.errors import Fatal, Rejected
@@ -67,7 +68,7 @@ class EndpointScorer:
         and so do they after a restart, whichever server answers by then."""
         if self._config.answer_by == "text":
             return False
-        key = content_id({"scored by log-probabilities": self._config.model})
+        key = content_id({"scored by log-probabilities": self._config.model, **identified(self._config)})
         finding = await asyncio.to_thread(self._calls.get, key)
         if finding is None:
             finding = {"log_probabilities": await self._tried()}
@@ -78,7 +79,9 @@ class EndpointScorer:
         """Whether the server lists the likeliest tokens, and a letter is among them when it was asked for one."""
         try:
             _, response = await self._lister.respond(_TRIAL)
-        except Rejected:
+        except Rejected as refused:
+            if refused.kind == "forbidden":  # that may be the key: a finding needs a server that takes it
+                await self._speaker.complete(_TRIAL)
             return False
         return any(_names(token, choice) for token, _ in first_tokens(response) for choice in "AB")
 

@@ -30,7 +30,15 @@ def request_of(
         "top_logprobs": top_logprobs or None,
     }
     request |= {name: value for name, value in optional.items() if value is not None}
-    return request, content_id({"request": request, "sample": sample})
+    return request, content_id({"request": request, "sample": sample, **identified(config)})
+
+
+def identified(config: Endpoint) -> dict[str, str]:
+    """What tells a model apart from others of its name, where the config says so: part of every key then.
+
+    The address is no part of it: a model that moves to another host keeps its replies.
+    """
+    return {"identity": config.identity} if config.identity else {}
 
 
 def with_images(request: Request, messages: Sequence[ChatMessage]) -> dict[str, Any]:

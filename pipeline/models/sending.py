@@ -8,7 +8,9 @@ import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from pipeline.models.chat import CallCounts
-from pipeline.models.replies import Response
+from pipeline.models.dialect import Dialect
+from pipeline.models.refusals import Refusal, refusal_of
+from pipeline.models.replies import Response, broken_off
 from schemas.config import Endpoint
 from schemas.errors import Fatal, Rejected, Transient, UserError
 
@@ -39,6 +41,7 @@ class Sender:
         self.counts = counts
         self._config = config
         self._role = role
+        self._dialect = Dialect(role)
         self._answered_at = float("-inf")
         self._refused = 0
         self._client: openai.AsyncOpenAI | None = None
@@ -73,16 +76,25 @@ class Sender:
 
     async def _send_once(self, body: dict[str, Any], key: str) -> Response:
         self.counts.sent += 1
+        form = self._dialect.said(body)
         try:
-            answer = await self._open().chat.completions.create(**body, extra_headers={"Idempotency-Key": key})
+            answer = await self._open().chat.completions.create(**form, extra_headers={"Idempotency-Key": key})
         except openai.APIStatusError as error:
-            raise self._refusal(_by_status(error, self._role)) from error
+            refusal = refusal_of(error.body)
+            if error.status_code in (400, 422) and self._dialect.learns(refusal, body, form):
+                return await self._send_once(body, key)
+            if error.status_code == 403 and "logprobs" in form:  # OpenAI's answer where a model gives none
+                raise Rejected("forbidden", refusal.message) from error
+            raise self._refusal(_by_status(error, refusal, self._role)) from error
         except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
             raise _RetryLater(f"{self._config.model}: {type(error).__name__}: {error}") from error
         self._answered_at = time.monotonic()
         response: Response = answer.model_dump(mode="json") if hasattr(answer, "model_dump") else {}
         if not response.get("choices"):
             raise _RetryLater(f"{self._config.model}: the reply holds no choices")
+        if broken_off(response):
+            raise _RetryLater(f"{self._config.model}: the server broke its reply off")
+        self._dialect.took(form)
         return response
 
     def _refusal(self, error: Exception) -> Exception:
@@ -109,17 +121,21 @@ class Sender:
         return self._client
 
 
-def _by_status(error: openai.APIStatusError, role: str) -> Exception:
-    """The kind of error that a status code means."""
+def _by_status(error: openai.APIStatusError, refusal: Refusal, role: str) -> Exception:
+    """The kind of error that a status code means, or the server's own short name of the fault where it says more."""
     status = error.status_code
     text = f"HTTP {status} from the {role} endpoint"
+    if refusal.withheld:
+        return Rejected("content_filter", f"{text}: {refusal.message}")
+    if status == 402 or refusal.no_credit:
+        return Fatal(f"{text}: {refusal.message or 'no credit'}; add credit, then run the same command again to go on")
     if status in (401, 403):
         return Fatal(f"{text}: the key was refused; check {role}.api_key_env and the variable that it names")
     if status == 404:
         return UserError(f"{text}: no such model or path; check {role}.model and {role}.base_url")
     if status in (408, 409, 425, 429) or status >= 500:
         return _RetryLater(text, _retry_after(error))
-    return Rejected("bad_request", f"{text}: {_server_message(error)}")
+    return Rejected("bad_request", f"{text}: {refusal.message}")
 
 
 def _retry_after(error: openai.APIStatusError) -> float:
@@ -127,9 +143,3 @@ def _retry_after(error: openai.APIStatusError) -> float:
         return min(max(float(error.response.headers.get("retry-after", 0)), 0.0), 600.0)
     except ValueError:
         return 0.0
-
-
-def _server_message(error: openai.APIStatusError) -> str:
-    """What the server says: OpenAI's `message`, or `detail` from a server made with FastAPI (`transformers serve`)."""
-    body = error.body if isinstance(error.body, dict) else {}
-    return str(body.get("message") or body.get("detail") or "")[:300]
