@@ -53,9 +53,7 @@ class Dialect:
         learnt = _outline(self.said(body)) != _outline(form)
         if refused and not learnt:
             settings = " and ".join(f"{self._role}.{name}" for name in refused)
-            raise UserError(
-                f"the {self._role} endpoint refuses {settings} ({refusal.message}): leave it out of the job"
-            )
+            raise UserError(f"the {self._role} endpoint refuses {settings}, leave it out of the job: {refusal.message}")
         return learnt
 
     def _named(self, refusal: Refusal, form: Body) -> list[str]:

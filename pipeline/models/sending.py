@@ -89,7 +89,7 @@ class Sender:
         except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
             raise _RetryLater(f"{self._config.model}: {type(error).__name__}: {error}") from error
         self._answered_at = time.monotonic()
-        response: Response = answer.model_dump(mode="json") if hasattr(answer, "model_dump") else {}
+        response: Response = answer.model_dump(mode="json", warnings=False) if hasattr(answer, "model_dump") else {}
         if not response.get("choices"):
             raise _RetryLater(f"{self._config.model}: the reply holds no choices")
         if broken_off(response):

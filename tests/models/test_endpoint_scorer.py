@@ -17,6 +17,7 @@ from pipeline.models.endpoint_scorer import EndpointScorer, by_first_token, by_s
 from schemas.config import EndpointVerifier, RunConfig
 from schemas.errors import Fatal, Rejected
 from tests.models.chats import jpeg
+from tests.provider_servers import SERVERS, Server, openai, openrouter, sglang, vllm
 
 Answer = Callable[[dict[str, Any], int], web.Response]
 TOKENS = {"A": -0.5, " A": -2.0, "B": -3.0, "a": -0.1, "The": -5.0}
@@ -181,3 +182,24 @@ def test_a_verifier_with_a_base_url_is_an_endpoint_whose_temperature_is_its_own(
     assert isinstance(verifier, EndpointVerifier) and verifier.samples == 4 and verifier.answer_by == "letter"
     with pytest.raises(ValueError, match="temperature"):
         RunConfig.model_validate({**job, "verifier": {**endpoint, "temperature": 0.7}})
+
+
+@pytest.mark.parametrize("answer", SERVERS, ids=lambda server: server.__name__)
+def test_a_verifier_works_with_every_provider_by_what_it_gives(answer: Server, tmp_path: Path) -> None:
+    with server(lambda body, _: answer(body)) as (url, seen):
+        verifier = scorer(url, tmp_path, samples=2)
+        (probabilities,) = verifier.choice_probabilities([probe(choices=("A", "B"))])
+    lists = answer in (openai, vllm, sglang, openrouter)
+    assert verifier.name == ("m@logprobs" if lists else "m@2 samples")
+    assert (probabilities[0] > 0.6) == lists and sum(probabilities) == pytest.approx(1)
+    assert all(body["temperature"] == 1 for body in seen)
+
+
+def test_a_key_that_is_refused_is_no_finding_about_log_probabilities(tmp_path: Path) -> None:
+    refusal = {"error": {"message": "no"}}
+    with (
+        server(lambda *_: web.json_response(refusal, status=403)) as (url, seen),
+        pytest.raises(Fatal, match="the key was refused"),
+    ):
+        scorer(url, tmp_path).choice_probabilities([probe()])
+    assert len(seen) == 2 and not list(tmp_path.rglob("*.json"))

@@ -89,6 +89,13 @@ def test_a_setting_belongs_to_the_stages_whose_rows_depend_on_it(tmp_path: Path,
     assert [stage for stage in plain if fingerprint(plain[stage]) != fingerprint(set_so[stage])] == stages
 
 
+def test_an_identity_makes_another_model_and_a_run_without_one_stays_as_it_was(tmp_path: Path) -> None:
+    plain = stage_settings(load_job(written(tmp_path, JOB)), "1")
+    named = stage_settings(load_job(written(tmp_path, JOB.replace("model: m,", "model: m, identity: awq,"))), "1")
+    assert not any("identity" in name for name in plain["replay"])
+    assert named["replay"] == {**plain["replay"], "teacher.identity": "awq"} and named["caption"] == plain["caption"]
+
+
 def test_a_missing_job_file_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="zoomtrail init"):
         load_job(tmp_path / "none.yaml")
