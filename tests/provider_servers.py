@@ -1,8 +1,8 @@
 """Servers on loopback that take and refuse chats as the providers do, each in its own form.
 
-Written after the providers' documentation and the errors that their users quote. Every one of them has the same thing
-to say, and says it as far as its own rules allow: `TALE`, up to a stop string where it heeds one, and up to the token
-limit, one word a token.
+Written after the providers' documentation and the errors that their users quote. All have the same to say, and say it
+as far as their own rules allow: a sensible answer to a question of `doctor`, `TALE` to everything else; up to a stop
+string where they heed one, and up to the token limit, one word a token.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,6 +17,7 @@ Server = Callable[[Body], web.Response]
 
 TALE = "<think>The sign is green.</think><answer>B</answer>\n<think>And on it goes, unasked."
 THOUGHT = "Green, I think."
+GEMINI_THINKS = 50
 LETTERS = {"A": -0.5, "B": -1.0, "The": -4.0}
 
 
@@ -33,8 +34,15 @@ class Ways:
     logprobs: bool = False
 
 
-def _answer(body: Body, ways: Ways, text: str = TALE) -> tuple[Body, Body]:
+def _say(question: str) -> str:
+    if "Repeat this line exactly" in question:
+        return question.partition("nothing else: ")[2]
+    return "Yes." if "Say yes" in question else "Red, blue." if "Which colour does each" in question else TALE
+
+
+def _answer(body: Body, ways: Ways) -> tuple[Body, Body]:
     """(choice, usage), as OpenAI's interface has them."""
+    text = _say(text_of(body["messages"][-1]))
     stops = body.get("stop") or []
     found = [s for s in ([stops] if isinstance(stops, str) else stops) if s in text] if ways.heeds_stop else []
     if found:
@@ -65,7 +73,7 @@ def images_in(message: Body) -> int:
     return 0 if isinstance(content, str) else sum(part["type"] == "image_url" for part in content)
 
 
-def completion(choice: Body, usage: Body, **more: Any) -> web.Response:
+def completion(choice: Body, usage: Body | None, **more: Any) -> web.Response:
     head = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
     return web.json_response({**head, "choices": [choice], "usage": usage, **more})
 
@@ -127,31 +135,34 @@ def anthropic(body: Body) -> web.Response:
 
 
 def gemini(body: Body) -> web.Response:
-    """Gemini: errors are a list, log-probabilities are refused, thoughts are counted in the total alone, and a reply
-    that its safety settings stop has Gemini's own word for it and no content."""
+    """Gemini: errors are a list, log-probabilities are refused, a reply that its safety settings stop has Gemini's own
+    word for it and no content, and thoughts use up the limit and are counted in the total alone."""
     if "logprobs" in body:
         error = {"code": 400, "message": "Logprobs is not enabled for models/m", "status": "INVALID_ARGUMENT"}
         return web.json_response([{"error": error}], status=400)
     choice, usage = _answer(body, Ways())
     if "forbidden" in text_of(body["messages"][-1]):
         return completion({"index": 0, "finish_reason": "SAFETY", "message": {"role": "assistant"}}, usage)
-    return completion(choice, usage | {"total_tokens": usage["total_tokens"] + 50})
+    if body["max_tokens"] <= GEMINI_THINKS:
+        choice |= {"finish_reason": "length", "message": {"role": "assistant"}}
+    return completion(choice, usage | {"total_tokens": usage["total_tokens"] + GEMINI_THINKS})
 
 
 def vllm(body: Body) -> web.Response:
-    """vLLM with a reasoning parser, two pictures a prompt, and a chat template without a system role where the model
-    is called `gemma`."""
+    """vLLM with a reasoning parser and two pictures a prompt. Models: `gemma`, whose chat template has no system role;
+    `single`, which takes one picture; `text`, which takes none."""
 
     def refused(message: str) -> web.Response:
         error = {"message": message, "type": "BadRequestError", "param": None, "code": 400}
         return web.json_response({"error": error}, status=400)
 
-    if sum(map(images_in, body["messages"])) > 2:
-        return refused("At most 2 image(s) may be provided in one prompt.")
+    most = {"single": 1, "text": 0}.get(body["model"], 2)
+    if sum(map(images_in, body["messages"])) > most:
+        return refused(f"At most {most} image(s) may be provided in one prompt.")
     if body["model"] == "gemma" and body["messages"][0]["role"] == "system":
         return refused("System role not supported")
-    if max(body.get("max_tokens", 0), body.get("max_completion_tokens", 0)) > 2048:
-        return refused("'max_tokens' or 'max_completion_tokens' is too large: 4096. The maximum context length is 2048")
+    if max(body.get("max_tokens", 0), body.get("max_completion_tokens", 0)) > 8192:
+        return refused("'max_tokens' or 'max_completion_tokens' is too large. The maximum context length is 8192")
     choice, usage = _answer(body, Ways(logprobs=True))
     choice["message"] |= {"reasoning": THOUGHT, "refusal": None, "tool_calls": []}
     return completion({**choice, "stop_reason": None}, usage | {"prompt_tokens_details": None}, prompt_logprobs=None)
@@ -195,6 +206,12 @@ def openrouter(body: Body) -> web.Response:
     choice, usage = _answer(body, Ways(logprobs=True))
     choice["message"] |= {"reasoning": THOUGHT, "reasoning_details": [{"type": "reasoning.text", "text": THOUGHT}]}
     return completion({**choice, "native_finish_reason": "completed"}, usage | {"cost": 0.01}, provider="P")
+
+
+def deaf(body: Body) -> web.Response:
+    """A server that heeds no stop strings and counts no tokens."""
+    choice, _ = _answer(body, Ways(heeds_stop=False))
+    return completion(choice, None)
 
 
 SERVERS: Sequence[Server] = (

@@ -42,10 +42,7 @@ class EndpointScorer:
         self.tokens_read = 0
         self._config = config
         self._calls = calls
-        exact = {"temperature": 1.0, "top_p": None}
-        self._speaker = EndpointModel(config.model_copy(update=exact), "verifier", calls)
-        one_token = config.model_copy(update={**exact, "max_tokens": 1})
-        self._lister = EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS)
+        self._speaker, self._lister = speaker_of(config, calls), lister_of(config, calls)
         self._lists: bool | None = None
         self._runner = asyncio.Runner()
         self._lock = threading.Lock()
@@ -71,19 +68,9 @@ class EndpointScorer:
         key = content_id({"scored by log-probabilities": self._config.model, **identified(self._config)})
         finding = await asyncio.to_thread(self._calls.get, key)
         if finding is None:
-            finding = {"log_probabilities": await self._tried()}
+            finding = {"log_probabilities": await lists_letters(self._lister, self._speaker)}
             await asyncio.to_thread(self._calls.put, key, "verifier", {"model": self._config.model}, finding)
         return bool(finding["log_probabilities"])
-
-    async def _tried(self) -> bool:
-        """Whether the server lists the likeliest tokens, and a letter is among them when it was asked for one."""
-        try:
-            _, response = await self._lister.respond(_TRIAL)
-        except Rejected as refused:
-            if refused.kind == "forbidden":  # that may be the key: a finding needs a server that takes it
-                await self._speaker.complete(_TRIAL)
-            return False
-        return any(_names(token, choice) for token, _ in first_tokens(response) for choice in "AB")
 
     async def _by_first_token(self, probe: ChoiceQuestion) -> Probabilities:
         reply, response = await self._lister.respond(probe.messages)
@@ -97,6 +84,32 @@ class EndpointScorer:
         replies = await _all(self._speaker.complete(probe.messages, sample=n) for n in range(self._config.samples))
         self.tokens_read += sum(reply.usage.prompt_tokens for reply in replies)
         return by_samples([reply.text for reply in replies], probe.choices)
+
+
+_EXACT = {"temperature": 1.0, "top_p": None}
+"""Of a verifier the probabilities as they are."""
+
+
+def speaker_of(config: EndpointVerifier, calls: CallStore) -> EndpointModel:
+    """The verifier as one that answers in words."""
+    return EndpointModel(config.model_copy(update=_EXACT), "verifier", calls)
+
+
+def lister_of(config: EndpointVerifier, calls: CallStore) -> EndpointModel:
+    """The verifier as one that says one token, and lists the likeliest."""
+    one_token = config.model_copy(update={**_EXACT, "max_tokens": 1})
+    return EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS)
+
+
+async def lists_letters(lister: EndpointModel, speaker: EndpointModel) -> bool:
+    """Whether the server lists the likeliest tokens, and a letter is among them when it was asked for one."""
+    try:
+        _, response = await lister.respond(_TRIAL)
+    except Rejected as refused:
+        if refused.kind == "forbidden":  # that may be the key: a finding needs a server that takes it
+            await speaker.complete(_TRIAL)
+        return False
+    return any(_names(token, choice) for token, _ in first_tokens(response) for choice in "AB")
 
 
 def by_first_token(tokens: Sequence[tuple[str, float]], choices: Sequence[str]) -> Probabilities:

@@ -18,7 +18,7 @@ from schemas.config import Endpoint, Price
 from schemas.errors import Fatal, Rejected, UserError
 from tests import provider_servers as providers
 from tests.models.chats import jpeg
-from tests.provider_servers import SERVERS, THOUGHT, Body, Server, completion, served
+from tests.provider_servers import GEMINI_THINKS, SERVERS, THOUGHT, Body, Server, completion, served
 
 CHAT = [ChatMessage("system", ("Be brief.",)), ChatMessage("user", ("Look: ", jpeg(1), jpeg(2), "Which colour?"))]
 STOP = ("</answer>", "</video_zoom>")
@@ -86,7 +86,7 @@ def test_thoughts_that_a_server_reports_stay_apart_from_the_text(answer: Server,
 
 def test_thoughts_in_the_total_alone_are_paid_for_as_written(tmp_path: Path) -> None:
     hidden, plain = said(providers.gemini, tmp_path / "a"), said(providers.openai, tmp_path / "b")
-    assert hidden.usage.completion_tokens - plain.usage.completion_tokens == 50
+    assert hidden.usage.completion_tokens - plain.usage.completion_tokens == GEMINI_THINKS
 
 
 def test_a_temperature_that_a_model_does_not_take_stops_the_run_with_what_to_change(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_request_that_is_too_long_is_told_in_the_servers_words_and_teaches_not
 
     assert played(providers.vllm, tmp_path, scene) == [True]
     with pytest.raises(Rejected, match="too large"):
-        said(providers.vllm, tmp_path / "long", max_tokens=4096)
+        said(providers.vllm, tmp_path / "long", max_tokens=10000)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +170,11 @@ def test_a_reply_that_the_server_broke_off_is_asked_for_again_and_not_kept(tmp_p
     assert (reply.finish_reason, reply.text) == ("stop", "half") and len(list(tmp_path.rglob("*.json"))) == 1
 
 
+def test_a_reply_that_runs_past_a_stop_string_ends_there_and_is_whole(tmp_path: Path) -> None:
+    reply = said(providers.deaf, tmp_path, max_tokens=7)
+    assert (reply.text, reply.finish_reason) == ("<think>The sign is green.</think><answer>B</answer>", "stop")
+
+
 def test_an_end_for_an_unknown_reason_is_no_reply(tmp_path: Path) -> None:
     def answer(_: Body) -> web.Response:
         message = {"role": "assistant", "content": "perhaps half"}
@@ -184,7 +189,7 @@ def test_cached_and_image_tokens_have_their_own_prices_and_nothing_counted_has_n
 
     def counting(usage: Body | None) -> Server:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}
-        return lambda _: completion(choice, usage)  # type: ignore[arg-type]
+        return lambda _: completion(choice, usage)
 
     details = {"cached_tokens": 100, "image_tokens": 600, "text_tokens": 400}
     usage = said(counting({"prompt_tokens": 1000, "prompt_tokens_details": details}), tmp_path / "a", price=price).usage
