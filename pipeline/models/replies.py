@@ -46,7 +46,25 @@ def reply_of(key: str, model: str, response: Response, price: Price | None, stop
         text=text,
         reasoning=_reasoning(message),
         finish_reason="length" if finish in _CUT_OFF and not stopped else "stop",
-        usage=_usage(response.get("usage") or {}, price),
+        usage=usage_of(response, price),
+    )
+
+
+def usage_of(response: Response, price: Price | None) -> Usage:
+    """What a server counted. Tokens of its total that it counts neither as read nor as written are thoughts, which it
+    charges as written (Gemini, xAI). Where it counted nothing, the cost is unknown, unless tokens are free."""
+    counted = response.get("usage") or {}
+    prompt, details = counted.get("prompt_tokens") or 0, counted.get("prompt_tokens_details") or {}
+    completion = max(counted.get("completion_tokens") or 0, (counted.get("total_tokens") or 0) - prompt)
+    cached = details.get("cached_tokens") or counted.get("cache_read_input_tokens") or 0
+    images = details.get("image_tokens") or 0
+    known = price is not None and (prompt > 0 or price.free)
+    return Usage(
+        calls=1,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=min(cached, prompt),
+        cost_usd=price.dollars(prompt, completion, cached, images) if price and known else None,
     )
 
 
@@ -113,23 +131,6 @@ def _text(part: Any) -> str:
 
 def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
-
-
-def _usage(counted: dict[str, Any], price: Price | None) -> Usage:
-    """What a server counted. Tokens of its total that it counts neither as read nor as written are thoughts, which it
-    charges as written (Gemini, xAI). Where it counted nothing, the cost is unknown, unless tokens are free."""
-    prompt, details = counted.get("prompt_tokens") or 0, counted.get("prompt_tokens_details") or {}
-    completion = max(counted.get("completion_tokens") or 0, (counted.get("total_tokens") or 0) - prompt)
-    cached = details.get("cached_tokens") or counted.get("cache_read_input_tokens") or 0
-    images = details.get("image_tokens") or 0
-    known = price is not None and (prompt > 0 or price.free)
-    return Usage(
-        calls=1,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cached_tokens=min(cached, prompt),
-        cost_usd=price.dollars(prompt, completion, cached, images) if price and known else None,
-    )
 
 
 def response_of(reply: Reply) -> Response:

@@ -106,6 +106,13 @@ def test_cached_tokens_cost_their_own_price() -> None:
     assert Price(input=2, output=10).dollars(1_000_000, 0, 400_000) == pytest.approx(2.0)
 
 
+def test_image_tokens_cost_their_own_price_and_no_token_is_charged_twice() -> None:
+    price = Price(input=2, output=10, cached_input=1, image=4)
+    assert price.dollars(1_000_000, 0, image_tokens=600_000) == pytest.approx(0.8 + 2.4)
+    assert price.dollars(1_000_000, 0, cached_tokens=700_000, image_tokens=600_000) == pytest.approx(0.7 + 1.2)
+    assert Price(input=2, output=10).dollars(1_000_000, 0, image_tokens=600_000) == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_example_of_init_is_a_valid_job(name: str) -> None:
     example = Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml"
