@@ -135,11 +135,13 @@ class EndpointVerifier(Endpoint):
     """A verifier behind an OpenAI-compatible server: by log-probabilities where it gives them, else by samples.
 
     answer_by: whether it names a choice by its letter or by its text; a text is always sampled. samples: answers to one
-    probe, at temperature 1, since their shares stand for probabilities.
+    probe, at temperature 1, since their shares stand for probabilities. structured: they are held to the choices by a
+    JSON schema where the server takes one, so that none is lost in talk; not for a model that thinks in its text.
     """
 
     answer_by: Literal["letter", "text"] = "letter"
     samples: PositiveInt = 8
+    structured: bool = False
 
     @model_validator(mode="after")
     def _as_it_is(self) -> "EndpointVerifier":
@@ -320,13 +322,15 @@ _HOW_NOT_WHAT = {
 """Settings that change how a model is reached or what it costs, but not what it says."""
 
 
+_SINCE = {"identity": None, "structured": False}
+"""Settings that came later, with the value under which a run from before them stays as it was."""
+
+
 def _model_settings(role: str, model: Endpoint | Local | Demo | Embedder | None) -> dict[str, Any]:
     if model is None:
         return {role: None}
     settings = {k: v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
-    if settings.get("identity") is None:  # a run from before there was such a setting stays as it was
-        settings.pop("identity", None)
-    return {f"{role}.{k}": v for k, v in settings.items()}
+    return {f"{role}.{k}": v for k, v in settings.items() if k not in _SINCE or v != _SINCE[k]}
 
 
 def _view_settings(view: View, *parts: str) -> dict[str, int]:

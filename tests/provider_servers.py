@@ -5,6 +5,7 @@ as far as their own rules allow: a sensible answer to a question of `doctor`, `T
 string where they heed one, and up to the token limit, one word a token.
 """
 
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Ways:
     keeps_stop: bool = False
     words: tuple[str, str] = ("stop", "length")
     logprobs: bool = False
+    structured: bool = True
 
 
 def _say(question: str) -> str:
@@ -43,6 +45,9 @@ def _say(question: str) -> str:
 def _answer(body: Body, ways: Ways) -> tuple[Body, Body]:
     """(choice, usage), as OpenAI's interface has them."""
     text = _say(text_of(body["messages"][-1]))
+    if ways.structured and "response_format" in body:
+        schema = body["response_format"]["json_schema"]["schema"]
+        text = json.dumps({"answer": schema["properties"]["answer"]["enum"][-1]}, separators=(",", ":"))
     stops = body.get("stop") or []
     found = [s for s in ([stops] if isinstance(stops, str) else stops) if s in text] if ways.heeds_stop else []
     if found:
@@ -129,7 +134,7 @@ def anthropic(body: Body) -> web.Response:
     hoisted = [m for m in body["messages"] if m["role"] in ("system", "developer")]
     if body["messages"][: len(hoisted)] != hoisted:
         return refused("a system message stands among the others: its place would be lost")
-    choice, usage = _answer(body, Ways())
+    choice, usage = _answer(body, Ways(structured=False))
     choice["message"]["refusal"] = None
     return completion(choice, usage | {"prompt_tokens_details": None, "completion_tokens_details": None})
 
@@ -186,7 +191,7 @@ def transformers_serve(body: Body) -> web.Response:
         }
     ):
         return web.json_response({"detail": f"Unexpected fields in the request: {unknown}"}, status=422)
-    return completion(*_answer(body, Ways(keeps_stop=True)))
+    return completion(*_answer(body, Ways(keeps_stop=True, structured=False)))
 
 
 def mistral(body: Body) -> web.Response:
@@ -195,6 +200,14 @@ def mistral(body: Body) -> web.Response:
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]}
     choice["message"]["content"] = [thought, {"type": "text", "text": choice["message"]["content"]}]
     return completion(choice, usage)
+
+
+def strict(body: Body) -> web.Response:
+    """A server made with FastAPI that forbids fields it does not know, each named by its place."""
+    if more := sorted(body.keys() - {"model", "messages", "max_tokens", "temperature"}):
+        detail = [{"type": "extra_forbidden", "loc": ["body", name], "msg": f"{name} not permitted"} for name in more]
+        return web.json_response({"detail": detail}, status=422)
+    return completion(*_answer(body, Ways()))
 
 
 def openrouter(body: Body) -> web.Response:
@@ -223,6 +236,7 @@ SERVERS: Sequence[Server] = (
     sglang,
     transformers_serve,
     mistral,
+    strict,
     openrouter,
 )
 

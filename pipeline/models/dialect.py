@@ -11,15 +11,18 @@ Body = dict[str, Any]
 _AS_IT_IS = {"temperature": 1, "top_p": 1}
 """What leaves a model's own probabilities alone: a server that takes no such field does the same without it."""
 
-_OPTIONAL = ("max_tokens", "temperature", "top_p", "stop")
+_FOR_EASE = {"stop", "response_format"}
+"""Whoever reads a reply copes without these: it cuts the text itself, and understands a plain answer as well."""
+
+_OPTIONAL = ("max_tokens", *_AS_IT_IS, *_FOR_EASE)
 
 
 class Dialect:
     """Changes how a request is said, never what is asked for; the key of a request does not depend on it.
 
-    `max_tokens` becomes `max_completion_tokens` (OpenAI's reasoning models). `stop` is left out, as whoever reads the
-    reply cuts it there as well. A temperature or top_p of 1 is left out. A message without content, as of a model that
-    said nothing, is left out (Anthropic, Gemini). What is learnt holds for the rest of the process.
+    `max_tokens` becomes `max_completion_tokens` (OpenAI's reasoning models). Left out are `stop` and `response_format`,
+    a temperature or top_p of 1, and a message without content, as of a model that said nothing (Anthropic, Gemini).
+    What is learnt holds for the rest of the process.
     """
 
     def __init__(self, role: str) -> None:
@@ -68,7 +71,7 @@ class Dialect:
         if name == "max_tokens":
             self._renames |= refusal.code == "unsupported_parameter" or "max_completion_tokens" in refusal.message
             return True
-        if name == "stop" or body[name] == _AS_IT_IS[name]:
+        if name in _FOR_EASE or body[name] == _AS_IT_IS[name]:
             self._left_out.add(name)
             return True
         return False

@@ -39,11 +39,19 @@ class EndpointModel:
         return (await self.respond(messages, sample=sample, stop=stop))[0]
 
     async def respond(
-        self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        sample: int = 0,
+        stop: Sequence[str] = (),
+        choices: Sequence[str] = (),
     ) -> tuple[Reply, Response]:
-        """The reply to a chat, and the completion it was read from. Raises as `ChatModel.complete` does."""
+        """The reply to a chat, and the completion it was read from. Raises as `ChatModel.complete` does.
+
+        choices: the only answers there are, where the server can be held to them: see `request_of`.
+        """
         config, listed = self._config, self._top_logprobs
-        request, key = await asyncio.to_thread(request_of, config, messages, sample, stop, listed)
+        request, key = await asyncio.to_thread(request_of, config, messages, sample, stop, listed, choices)
         if key not in self._under_way:
             task = asyncio.ensure_future(self._response(request, messages, key))
             self._under_way[key] = task

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, ChoiceQuestion
 from pipeline.models.endpoint import EndpointModel
-from pipeline.models.replies import first_tokens
+from pipeline.models.replies import answer_in, first_tokens
 from pipeline.models.request import identified
 from prompts.judging import YES_NO, letter_of, normalised
 from schemas.config import EndpointVerifier
@@ -81,9 +81,12 @@ class EndpointScorer:
         return by_first_token(tokens, probe.choices)
 
     async def _by_samples(self, probe: ChoiceQuestion) -> Probabilities:
-        replies = await _all(self._speaker.complete(probe.messages, sample=n) for n in range(self._config.samples))
-        self.tokens_read += sum(reply.usage.prompt_tokens for reply in replies)
-        return by_samples([reply.text for reply in replies], probe.choices)
+        held_to = probe.choices if self._config.structured else ()
+        respond, numbers = self._speaker.respond, range(self._config.samples)
+        replies = await _all(respond(probe.messages, sample=n, choices=held_to) for n in numbers)
+        self.tokens_read += sum(reply.usage.prompt_tokens for reply, _ in replies)
+        texts = [answer_in(reply.text) if held_to else reply.text for reply, _ in replies]
+        return by_samples(texts, probe.choices)
 
 
 _EXACT = {"temperature": 1.0, "top_p": None}

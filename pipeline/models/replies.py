@@ -1,5 +1,6 @@
 """From a raw chat completion to a `Reply`, and back for models that run in this process."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +83,15 @@ def visible_text(response: Response) -> str:
     if isinstance(content, str):
         return _storable(content)
     return _storable("".join(_text(part) for part in content if not _is_hidden(part)))
+
+
+def answer_in(text: str) -> str:
+    """The answer in a structured reply; the text as it is where the server did not keep to the form."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return str(found["answer"]) if isinstance(found, dict) and "answer" in found else text
 
 
 def first_tokens(response: Response) -> tuple[tuple[str, float], ...]:

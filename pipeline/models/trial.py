@@ -10,7 +10,7 @@ from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, Reply
 from pipeline.models.endpoint import EndpointModel
 from pipeline.models.endpoint_scorer import lister_of, lists_letters, speaker_of
-from pipeline.models.replies import visible_text
+from pipeline.models.replies import answer_in, visible_text
 from schemas.config import Endpoint, EndpointVerifier
 from schemas.errors import Fatal, Rejected
 
@@ -71,8 +71,8 @@ class _Trial:
                 await self._repeat()
         finally:
             await self._model.close()
-        if isinstance(self._config, EndpointVerifier) and self._config.answer_by == "letter":
-            await self._choose_a_letter(self._config)
+        if isinstance(self._config, EndpointVerifier):
+            await self._choose(self._config)
         return self._found
 
     def _lacks(self, text: str, fatal: bool = False) -> None:
@@ -128,15 +128,24 @@ class _Trial:
         if "two" in visible_text(response).partition(stop[0])[2]:
             self._lacks("heeds no stop strings: replies are cut here, but what follows is written and paid for")
 
-    async def _choose_a_letter(self, config: EndpointVerifier) -> None:
+    async def _choose(self, config: EndpointVerifier) -> None:
         lister, speaker = lister_of(config, self._calls), speaker_of(config, self._calls)
         try:
-            if not await lists_letters(lister, speaker):
+            if config.answer_by == "letter" and not await lists_letters(lister, speaker):
                 answers = f"{config.samples} answers"
                 self._lacks(f"lists no log-probabilities: a probe takes {answers} instead of one token")
+            if config.structured and not await _keeps_to_choices(speaker):
+                text = "keeps to no answer schema: its answers are read as plain text"
+                self._lacks(f"{text}; leave verifier.structured out")
         finally:
             await lister.close()
             await speaker.close()
+
+
+async def _keeps_to_choices(speaker: EndpointModel) -> bool:
+    ask = ChatMessage("user", ("Is water wet? Answer yes or no.",))
+    reply, _ = await speaker.respond([ask], choices=("yes", "no"))
+    return answer_in(reply.text) != reply.text
 
 
 def _picture(colour: tuple[int, int, int]) -> bytes:

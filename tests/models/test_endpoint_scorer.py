@@ -17,7 +17,17 @@ from pipeline.models.endpoint_scorer import EndpointScorer, by_first_token, by_s
 from schemas.config import EndpointVerifier, RunConfig
 from schemas.errors import Fatal, Rejected
 from tests.models.chats import jpeg
-from tests.provider_servers import SERVERS, Server, openai, openrouter, sglang, vllm
+from tests.provider_servers import (
+    SERVERS,
+    Server,
+    anthropic,
+    openai,
+    openrouter,
+    sglang,
+    strict,
+    transformers_serve,
+    vllm,
+)
 
 Answer = Callable[[dict[str, Any], int], web.Response]
 TOKENS = {"A": -0.5, " A": -2.0, "B": -3.0, "a": -0.1, "The": -5.0}
@@ -193,6 +203,16 @@ def test_a_verifier_works_with_every_provider_by_what_it_gives(answer: Server, t
     assert verifier.name == ("m@logprobs" if lists else "m@2 samples")
     assert (probabilities[0] > 0.6) == lists and sum(probabilities) == pytest.approx(1)
     assert all(body["temperature"] == 1 for body in seen)
+
+
+@pytest.mark.parametrize("answer", SERVERS, ids=lambda server: server.__name__)
+def test_answers_are_held_to_the_choices_where_a_server_can_and_plain_elsewhere(answer: Server, tmp_path: Path) -> None:
+    with server(lambda body, _: answer(body)) as (url, seen):
+        settings = {"answer_by": "text", "structured": True, "samples": 2}
+        fish, moon = scorer(url, tmp_path, **settings).choice_probabilities([probe(choices=("a fish", "a moon"))])[0]
+    plain = answer in (anthropic, transformers_serve, strict)  # whose answers name neither
+    assert (fish, moon) == pytest.approx((0.5, 0.5) if plain else (1 / 6, 5 / 6))
+    assert all(("response_format" in body) == (answer is not strict or body in seen[:2]) for body in seen)
 
 
 def test_a_key_that_is_refused_is_no_finding_about_log_probabilities(tmp_path: Path) -> None:

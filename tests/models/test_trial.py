@@ -24,9 +24,10 @@ def found(answer: Server, need: Need = TEACHER, **settings: Any) -> list[Lack]:
         return lacks(config, "teacher", need)
 
 
-@pytest.mark.parametrize(
-    "answer", [s for s in SERVERS if s is not providers.openai_reasoning], ids=lambda s: s.__name__
-)
+WHOLE = [s for s in SERVERS if s not in (providers.openai_reasoning, providers.strict)]
+
+
+@pytest.mark.parametrize("answer", WHOLE, ids=lambda server: server.__name__)
 def test_an_endpoint_that_can_do_all_lacks_nothing(answer: Server) -> None:
     assert found(answer) == []
 
@@ -35,6 +36,7 @@ def test_an_endpoint_that_can_do_all_lacks_nothing(answer: Server) -> None:
     ("answer", "settings", "lack", "fatal"),
     [
         (providers.openai_reasoning, {}, "heeds no stop strings", False),
+        (providers.strict, {}, "heeds no stop strings", False),
         (providers.deaf, {}, "heeds no stop strings", False),
         (providers.deaf, {}, "counts no tokens: its cost will be shown as unknown", False),
         (
@@ -70,6 +72,15 @@ def test_a_verifier_without_log_probabilities_is_told_what_it_costs(answer: Serv
         (*texts,) = [lack.text for lack in lacks(config, "verifier", Need(pictures=True, stop=()))]
     lists = answer in (providers.openai, providers.vllm, providers.sglang, providers.openrouter)
     assert texts == ([] if lists else ["lists no log-probabilities: a probe takes 8 answers instead of one token"])
+
+
+@pytest.mark.parametrize("answer", [providers.gemini, providers.anthropic, providers.strict], ids=lambda s: s.__name__)
+def test_a_verifier_that_cannot_be_held_to_the_choices_is_told(answer: Server) -> None:
+    with server(lambda body, _: answer(body)) as (url, _):
+        config = EndpointVerifier(model="m", base_url=url, price=Price(**PRICE), answer_by="text", structured=True)
+        texts = [lack.text for lack in lacks(config, "verifier", Need(pictures=False, stop=()))]
+    told = "keeps to no answer schema: its answers are read as plain text; leave verifier.structured out"
+    assert texts == ([] if answer is providers.gemini else [told])
 
 
 def test_doctor_prints_a_line_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
