@@ -57,7 +57,7 @@ class EndpointModel:
             self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         response = await asyncio.shield(self._under_way[key])
-        return reply_of(key, self.name, response, self._config.price, stop), response
+        return reply_of(key, self.name, response, config.price, stop, config.max_tokens), response
 
     async def _response(self, request: Request, messages: Sequence[ChatMessage], key: str) -> Response:
         """The stored response to a request, or a new one, made durable."""

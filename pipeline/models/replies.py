@@ -27,9 +27,13 @@ _HIDDEN_PARTS = {"thinking", "reasoning"}
 _HIDDEN_FIELDS = ("reasoning_content", "reasoning")
 
 
-def reply_of(key: str, model: str, response: Response, price: Price | None, stop: Sequence[str] = ()) -> Reply:
-    """The reply in a response. stop: texts after which it ends, where the server went on.
+def reply_of(
+    key: str, model: str, response: Response, price: Price | None, stop: Sequence[str] = (), limit: int = 0
+) -> Reply:
+    """The reply in a response.
 
+    stop: texts after which it ends, where the server went on. limit: tokens it could have, 0 where that is not known;
+    a server that does not say why a reply ends may have cut it off there.
     Raises Rejected where the provider withheld it (`content_filter`, `refusal`), or ended it for a reason that is not
     known here (`unfinished`): what may be cut off is not taken for a whole reply.
     """
@@ -40,14 +44,16 @@ def reply_of(key: str, model: str, response: Response, price: Price | None, stop
         raise Rejected("refusal", f"{model} refused: {str(message['refusal'])[:200]}")
     if finish not in _WHOLE | _CUT_OFF:
         raise Rejected("unfinished", f"{model} ended its reply for a reason that is not known here: {finish!r}")
+    usage = usage_of(response, price)
+    silent = not response["choices"][0].get("finish_reason") and 0 < limit <= usage.completion_tokens
     text, stopped = cut_after_stop(visible_text(response), stop)
     return Reply(
         key=key,
         model=model,
         text=text,
         reasoning=_reasoning(message),
-        finish_reason="length" if finish in _CUT_OFF and not stopped else "stop",
-        usage=usage_of(response, price),
+        finish_reason="length" if (finish in _CUT_OFF or silent) and not stopped else "stop",
+        usage=usage,
     )
 
 

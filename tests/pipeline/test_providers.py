@@ -84,6 +84,28 @@ def test_thoughts_that_a_server_reports_stay_apart_from_the_text(answer: Server,
     assert reply.text.startswith("<think>The sign is green.</think>")  # a protocol's own tags are text
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": [{"type": "text", "text": "Hm.", "thought": True}, {"type": "text", "text": "<think>a</think>B"}]},
+        {"content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "<think>a</think>B"}]},
+        {"content": "<think>a</think>B", "reasoning": [{"type": "text", "text": "Hm."}]},
+        {"content": "<think>a</think>B", "reasoning_content": "Hm.", "reasoning": None},
+    ],
+)
+def test_thoughts_are_told_from_text_by_their_mark_alone(tmp_path: Path, message: Body) -> None:
+    choice = {"index": 0, "finish_reason": "end_turn", "message": {"role": "assistant", **message}}
+    reply = said(lambda _: completion(choice, {"prompt_tokens": 1}), tmp_path)
+    assert (reply.reasoning, reply.text, reply.finish_reason) == ("Hm.", "<think>a</think>B", "stop")
+
+
+def test_a_server_that_does_not_say_why_a_reply_ends_may_have_cut_it_off(tmp_path: Path) -> None:
+    choice = {"index": 0, "finish_reason": None, "message": {"role": "assistant", "content": "<think>a"}}
+    full, short = ({"prompt_tokens": 1, "completion_tokens": n} for n in (100, 99))
+    assert said(lambda _: completion(choice, full), tmp_path / "a").finish_reason == "length"
+    assert said(lambda _: completion(choice, short), tmp_path / "b").finish_reason == "stop"
+
+
 def test_thoughts_in_the_total_alone_are_paid_for_as_written(tmp_path: Path) -> None:
     hidden, plain = said(providers.gemini, tmp_path / "a"), said(providers.openai, tmp_path / "b")
     assert hidden.usage.completion_tokens - plain.usage.completion_tokens == GEMINI_THINKS
