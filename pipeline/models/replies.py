@@ -11,6 +11,12 @@ Response = dict[str, Any]
 """A chat completion as an OpenAI-compatible server gives it: what `calls/` keeps, whoever answered."""
 
 
+def has_choice(answer: object) -> bool:
+    """Whether a server's JSON is a chat completion with at least one choice."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    return isinstance(choices, list) and bool(choices) and isinstance(choices[0], dict)
+
+
 def visible_text(response: Response) -> str:
     """The text of the first choice, verbatim but for lone surrogates, which no file can hold."""
     return _storable((response["choices"][0].get("message") or {}).get("content") or "")
