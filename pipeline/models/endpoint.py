@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, Reply
-from pipeline.models.replies import Response, reply_of
+from pipeline.models.replies import Response, reply_of, usage_of
 from pipeline.models.request import Request, encoded, request_of
 from pipeline.models.sending import Sender
 from schemas.config import Endpoint
@@ -64,6 +64,7 @@ class EndpointModel:
             body = await _near(messages, lambda: encoded(request, messages))
             response = await self._sender.send(body, key)
         await asyncio.to_thread(self._calls.put, key, self._role, request, response)
+        self.counts.usage += usage_of(response, self._config.price)
         return response
 
     async def close(self) -> None:

@@ -48,11 +48,13 @@ def reply_of(key: str, model: str, response: Response, price: Price | None) -> R
         text=visible_text(response),
         reasoning=_storable(str(message.get("reasoning_content") or message.get("reasoning") or "")),
         finish_reason=finish,
-        usage=_usage(response.get("usage") or {}, price),
+        usage=usage_of(response, price),
     )
 
 
-def _usage(counted: dict[str, Any], price: Price | None) -> Usage:
+def usage_of(response: Response, price: Price | None) -> Usage:
+    """What a response consumed, as the server counted it."""
+    counted = response.get("usage") or {}
     cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     prompt, completion = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0
     return Usage(

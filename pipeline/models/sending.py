@@ -44,12 +44,12 @@ class Sender:
             stop=stop_after_attempt(self._config.retries + 1),
             wait=_wait,
             retry=retry_if_exception_type(Transient),
+            before_sleep=self._count_retry,
             reraise=True,
         )
         try:
             async for attempt in retrying:
                 with attempt:
-                    self.counts.retried += attempt.retry_state.attempt_number > 1
                     return await self._send_once(body, key)
         except Transient as error:
             tried = f"{error} (tried {self._config.retries + 1} times)"
@@ -59,6 +59,10 @@ class Sender:
                 f"{self._role} endpoint does not answer: {tried}. Run the same command again to go on."
             ) from error
         raise AssertionError("unreachable: tenacity either returns or raises")
+
+    def _count_retry(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self.counts.retries[error.cause if isinstance(error, Unanswered) else type(error).__name__] += 1
 
     async def _send_once(self, body: bytes, key: str) -> Response:
         self.counts.sent += 1

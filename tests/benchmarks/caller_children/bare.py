@@ -1,4 +1,4 @@
-"""Calls through a bare `openai` client that keeps nothing: with its aiohttp transport, or as it comes (`bare_httpx`)."""
+"""Calls through a bare `openai` client that keeps nothing: with aiohttp, or as it comes (`bare_httpx`)."""
 
 import asyncio
 import base64

@@ -2,12 +2,11 @@
 
 import asyncio
 
-from tests.benchmarks.caller_children.measuring import Measured, Task, answer, drive
-
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage
 from pipeline.models.endpoint import EndpointModel
 from schemas.config import Endpoint
+from tests.benchmarks.caller_children.measuring import Measured, Task, answer, drive
 
 
 async def called(task: Task) -> Measured:
