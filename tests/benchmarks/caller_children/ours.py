@@ -1,6 +1,7 @@
 """Calls through `EndpointModel`, every reply durable among the calls of a run directory."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage
@@ -10,6 +11,7 @@ from tests.benchmarks.caller_children.measuring import Measured, Task, answer, d
 
 
 async def called(task: Task) -> Measured:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))  # as a worker has
     config = Endpoint(model="scripted", base_url=task.base_url, max_tokens=256, concurrency=task.in_flight)
     model = EndpointModel(config, "teacher", CallStore(task.scratch))
     jpegs = task.jpegs()
