@@ -1,8 +1,7 @@
 """What a model is asked and what it replies, whoever answers: an endpoint or a local model."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from schemas.captions import Picture, Usage
@@ -74,21 +73,11 @@ class Reply(Record):
 
 @dataclass
 class CallCounts:
-    """Calls of one model since it was made.
-
-    sent: to it, also again after an error; retries: those sent again, by the error's cause; reused: found among the
-    run's; usage: of the replies that it gave.
-    """
+    """Calls of one model since it was made: sent to it, of those sent again after an error, found among the run's."""
 
     sent: int = 0
-    retries: Counter[str] = field(default_factory=Counter)
+    retried: int = 0
     reused: int = 0
-    usage: Usage = field(default_factory=Usage)
-
-    @property
-    def retried(self) -> int:
-        """Calls sent again after an error."""
-        return self.retries.total()
 
 
 class ChatModel(Protocol):

@@ -1,17 +1,14 @@
 """A model behind an OpenAI-compatible server."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, Reply
-from pipeline.models.replies import Response, reply_of, usage_of
-from pipeline.models.request import Request, encoded, request_of
+from pipeline.models.replies import Response, reply_of
+from pipeline.models.request import Request, request_of, with_images
 from pipeline.models.sending import Sender
 from schemas.config import Endpoint
-
-T = TypeVar("T")
 
 
 class EndpointModel:
@@ -46,7 +43,7 @@ class EndpointModel:
     ) -> tuple[Reply, Response]:
         """The reply to a chat, and the completion it was read from. Raises as `ChatModel.complete` does."""
         config, listed = self._config, self._top_logprobs
-        request, key = await _near(messages, lambda: request_of(config, messages, sample, stop, listed))
+        request, key = await asyncio.to_thread(request_of, config, messages, sample, stop, listed)
         if key not in self._under_way:
             task = asyncio.ensure_future(self._response(request, messages, key))
             self._under_way[key] = task
@@ -61,18 +58,10 @@ class EndpointModel:
             self.counts.reused += 1
             return response
         async with self._slots:
-            body = await _near(messages, lambda: encoded(request, messages))
+            body = await asyncio.to_thread(with_images, request, messages)
             response = await self._sender.send(body, key)
         await asyncio.to_thread(self._calls.put, key, self._role, request, response)
-        self.counts.usage += usage_of(response, self._config.price)
         return response
 
     async def close(self) -> None:
         await self._sender.close()
-
-
-async def _near(messages: Sequence[ChatMessage], work: Callable[[], T]) -> T:
-    """What `work` gives: off the loop where there are images to hash or encode; mere text costs less than a thread."""
-    if any(isinstance(part, bytes) for message in messages for part in message.parts):
-        return await asyncio.to_thread(work)
-    return work()

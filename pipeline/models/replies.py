@@ -11,12 +11,6 @@ Response = dict[str, Any]
 """A chat completion as an OpenAI-compatible server gives it: what `calls/` keeps, whoever answered."""
 
 
-def has_choice(answer: object) -> bool:
-    """Whether a server's JSON is a chat completion with at least one choice."""
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    return isinstance(choices, list) and bool(choices) and isinstance(choices[0], dict)
-
-
 def visible_text(response: Response) -> str:
     """The text of the first choice, verbatim but for lone surrogates, which no file can hold."""
     return _storable((response["choices"][0].get("message") or {}).get("content") or "")
@@ -48,13 +42,11 @@ def reply_of(key: str, model: str, response: Response, price: Price | None) -> R
         text=visible_text(response),
         reasoning=_storable(str(message.get("reasoning_content") or message.get("reasoning") or "")),
         finish_reason=finish,
-        usage=usage_of(response, price),
+        usage=_usage(response.get("usage") or {}, price),
     )
 
 
-def usage_of(response: Response, price: Price | None) -> Usage:
-    """What a response consumed, as the server counted it."""
-    counted = response.get("usage") or {}
+def _usage(counted: dict[str, Any], price: Price | None) -> Usage:
     cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     prompt, completion = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0
     return Usage(

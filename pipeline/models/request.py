@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,10 +33,9 @@ def request_of(
     return request, content_id({"request": request, "sample": sample})
 
 
-def encoded(request: Request, messages: Sequence[ChatMessage]) -> bytes:
-    """The request as it goes over the wire: JSON, with the images themselves. messages: those it was made of."""
-    whole = {**request, "messages": [_message(m, _image_url) for m in messages]}
-    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+def with_images(request: Request, messages: Sequence[ChatMessage]) -> dict[str, Any]:
+    """The request as it goes over the wire. messages: those it was made of."""
+    return {**request, "messages": [_message(m, _image_url) for m in messages]}
 
 
 def _image_hash(jpeg: bytes) -> str:
