@@ -106,6 +106,7 @@ def checked_protocol(config: RunConfig) -> ZoomProtocol:
     if config.rollout.hints != "off" and not zoom.has_hints:
         raise UserError(f"rollout.hints: {config.protocol} has no hints; set it to off")
     _check_reflection(config, zoom)
+    _check_budget(config)
     for role in MODEL_ROLES:
         model = getattr(config, role)
         if isinstance(model, Local) and model.path[0] in "./" and not Path(model.path).exists():
@@ -113,6 +114,14 @@ def checked_protocol(config: RunConfig) -> ZoomProtocol:
         if isinstance(model, Demo):
             demo_folder()
     return zoom
+
+
+def _check_budget(config: RunConfig) -> None:
+    for role, endpoint in config.endpoints.items():
+        if config.budget.dollars and endpoint.price is None:
+            raise UserError(
+                f"budget.dollars: what {role} costs is not known; set {role}.price, or budget.tokens instead"
+            )
 
 
 def _check_reflection(config: RunConfig, zoom: ZoomProtocol) -> None:

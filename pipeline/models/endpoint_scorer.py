@@ -6,6 +6,8 @@ import threading
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
+from pipeline.leases import Link
+from pipeline.links import Alone
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, ChoiceQuestion
 from pipeline.models.endpoint import EndpointModel
@@ -36,15 +38,17 @@ class EndpointScorer:
     trial decides once per run, and `name` then says it: `model@logprobs` or `model@8 samples`.
     """
 
-    def __init__(self, config: EndpointVerifier, calls: CallStore) -> None:
+    def __init__(self, config: EndpointVerifier, calls: CallStore, link: Link | None = None) -> None:
+        """link: see `EndpointModel`."""
+        link = link or Alone(config, "verifier")
         self.name = config.model
         self.tokens_read = 0
         self._config = config
         self._calls = calls
         exact = {"temperature": 1.0, "top_p": None}
-        self._speaker = EndpointModel(config.model_copy(update=exact), "verifier", calls)
+        self._speaker = EndpointModel(config.model_copy(update=exact), "verifier", calls, link=link)
         one_token = config.model_copy(update={**exact, "max_tokens": 1})
-        self._lister = EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS)
+        self._lister = EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS, link=link)
         self._lists: bool | None = None
         self._runner = asyncio.Runner()
         self._lock = threading.Lock()

@@ -46,6 +46,11 @@ def reply_of(key: str, model: str, response: Response, price: Price | None) -> R
     )
 
 
+def usage_of(response: Response, price: Price | None) -> Usage:
+    """What the server counted for a response."""
+    return _usage(response.get("usage") or {}, price)
+
+
 def _usage(counted: dict[str, Any], price: Price | None) -> Usage:
     cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     prompt, completion = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0

@@ -11,6 +11,7 @@ import aiohttp
 import httpx2
 import openai
 
+from pipeline.models.replies import Response
 from schemas.config import Endpoint
 from schemas.errors import Transient
 
@@ -26,15 +27,16 @@ _KEPT_S = 60.0
 
 
 class Unanswered(Transient):
-    """No usable answer came. cause: in a few words, for counting; after_s: seconds that the server asked to wait."""
+    """No usable answer came. cause: in a few words, for counting; after_s: seconds that the server asked to wait.
 
-    def __init__(self, cause: str, message: str, after_s: float = 0.0) -> None:
+    for_all: it wants no other call before, either.
+    """
+
+    def __init__(self, cause: str, message: str, after_s: float = 0.0, for_all: bool = False) -> None:
         super().__init__(message)
         self.cause = cause
         self.after_s = after_s
-
-    def __reduce__(self) -> tuple[type["Unanswered"], tuple[str, str, float]]:
-        return type(self), (self.cause, str(self), self.after_s)
+        self.for_all = for_all
 
 
 class _TooLarge(Exception):
@@ -63,32 +65,29 @@ class Wire:
         self._config = config
         self._line: _Line | None = None
 
-    async def post(self, body: bytes, key: str) -> Any:
-        """The JSON that the server answers to a chat. body: the request's JSON; key: sent as `Idempotency-Key`.
+    async def post(self, body: dict[str, Any], key: str) -> Response:
+        """The completion that the server answers to a chat. body: the request; key: sent as `Idempotency-Key`.
 
-        Raises openai.APIStatusError where the status is not 2xx, and Unanswered where no JSON came: a connection lost,
-        `timeout_s` over, a reply that is broken or too large.
+        Raises openai.APIStatusError where the status is not 2xx, and Unanswered where no completion came: a connection
+        lost, `timeout_s` over, a reply that is broken or too large.
         """
         if self._line is None:
             self._line = _opened(self._config)
         model = self._config.model
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                answer = await _sent(self._line, body, key)
+                answer = await _sent(self._line, _encoded(body), key)
         except _TooLarge as error:
             raise Unanswered("reply too large", f"{model}: a reply of more than {MOST_BYTES >> 20} MiB") from error
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             root = _root(error)
             if isinstance(root, TimeoutError):
                 raise Unanswered("timeout", f"{model}: no reply within {self._config.timeout_s:g} s") from error
-            raise Unanswered("lost connection", f"{model}: {type(root).__name__}: {root}") from error
+            raise Unanswered("connection", f"{model}: {type(root).__name__}: {root}") from error
         content = _without(self._line.secret, answer.content)
         if not answer.is_success:
             raise openai.APIStatusError(f"HTTP {answer.status_code}", response=answer, body=_told(content))
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise Unanswered("broken JSON", f"{model}: the reply is not JSON ({error})") from error
+        return _completion(content, model)
 
     async def close(self) -> None:
         if self._line is not None:
@@ -139,6 +138,21 @@ class _Bounded(httpx2.AsyncByteStream):
 async def _bound(response: httpx2.Response) -> None:
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     response.stream = _Bounded(response.stream)
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _completion(content: bytes, model: str) -> Response:
+    """The chat completion in a reply, which may hold no choices. Raises Unanswered where it is none."""
+    try:
+        completion: Response = json.loads(content)
+        if all(isinstance(choice, dict) for choice in completion.get("choices") or ()):
+            return completion
+    except (ValueError, AttributeError, TypeError) as error:
+        raise Unanswered("broken JSON", f"{model}: the reply is no completion ({error})") from error
+    raise Unanswered("broken JSON", f"{model}: the reply is no completion")
 
 
 def _without(secret: bytes, content: bytes) -> bytes:
