@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pipeline.leases import Link
@@ -13,6 +14,9 @@ from pipeline.models.replies import Response, reply_of
 from pipeline.models.request import Request, request_of, with_images
 from pipeline.models.sending import Sender
 from schemas.config import Endpoint
+
+_FILE_THREADS = 8
+"""Threads that read and write kept replies: with many more, they mostly wait for each other."""
 
 T = TypeVar("T")
 
@@ -41,6 +45,7 @@ class EndpointModel:
         self._role = role
         self._calls = calls
         self._top_logprobs = top_logprobs
+        self._files = ThreadPoolExecutor(_FILE_THREADS)
         self._under_way: dict[str, asyncio.Future[Response]] = {}
         gate = Gate(link or Alone(config, role), role, config.concurrency)
         self._sender = Sender(config, role, self.counts, gate)
@@ -64,7 +69,8 @@ class EndpointModel:
 
     async def _response(self, request: Request, messages: Sequence[ChatMessage], key: str) -> Response:
         """The stored response to a request, or a new one, made durable."""
-        response = await asyncio.to_thread(self._calls.get, key)
+        in_thread = asyncio.get_running_loop().run_in_executor
+        response = await in_thread(self._files, self._calls.get, key)
         if response is not None:
             self.counts.reused += 1
             return response
@@ -73,12 +79,13 @@ class EndpointModel:
             return await _near(messages, lambda: with_images(request, messages))
 
         async def keep(response: Response) -> None:
-            await asyncio.to_thread(self._calls.put, key, self._role, request, response)
+            await in_thread(self._files, self._calls.put, key, self._role, request, response)
 
         return await self._sender.send(key, need_of(messages, self._config.max_tokens), body, keep)
 
     async def close(self) -> None:
         await self._sender.close()
+        self._files.shutdown(wait=False)
 
 
 async def _near(messages: Sequence[ChatMessage], work: Callable[[], T]) -> T:
