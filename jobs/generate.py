@@ -13,6 +13,8 @@ from rich.console import Console
 
 from jobs.job_file import load_job
 from jobs.progress import RunProgress
+from jobs.run_log import RunLog
+from jobs.tally import Tallier, items_to_do
 from pipeline.models.build import demo_folder
 from pipeline.plan import Plan, Planned
 from pipeline.sources import load_questions, source_hash
@@ -154,7 +156,10 @@ def carry_out(run: Run, crew: "Crew") -> None:
     """Makes what is missing of a run. crew: of a `ray_session`. Raises Fatal where it cannot go on."""
     from pipeline.cluster import Cluster
 
-    with RunProgress(console) as progress:
+    store = RunStore(run.url)
+    to_do = items_to_do(run.shards, {stage: store.finished(stage) for stage in STAGES})
+    tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
+    with RunProgress(console, tallier, RunLog(store.storage)) as progress:
         cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew)
         asyncio.run(cluster.run(progress.show))
 

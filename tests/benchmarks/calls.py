@@ -58,7 +58,7 @@ BESIDE_PEERS = Case("peers, 1 s", (OURS, *PEERS), 1.0, 1536, 512, rounds=2)
 FULL = (AT_1_S, TEXT, IMAGES, MANY)
 QUICK = (
     Case("1 s", (OURS, BARE), 1.0, 1024, 512, rounds=2),
-    Case("2,048 in flight", (OURS,), 2.0, 4096, 2048),
+    Case("2,048 in flight", (OURS,), 2.0, 3072, 2048),
 )
 FEWER = {"with_ray_data": 64}
 """Calls of a system that sends one after the other."""
