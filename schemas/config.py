@@ -71,6 +71,25 @@ class Price(Record):
         return (read + completion_tokens * self.output) / 1e6
 
 
+class Limits(Record):
+    """What a provider allows, over all workers of a run together. None: no limit.
+
+    requests_per_minute, tokens_per_minute: in every sliding minute; tokens are those read and written.
+    in_flight: calls under way at once.
+    """
+
+    requests_per_minute: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
+    in_flight: PositiveInt | None = None
+
+
+class Budget(Record):
+    """What the calls of a run may come to, over all its sessions. None: no bound. tokens: read and written."""
+
+    dollars: PositiveFloat | None = None
+    tokens: PositiveInt | None = None
+
+
 class Endpoint(Record):
     """A model behind an OpenAI-compatible server (a provider, vLLM, SGLang).
 
@@ -80,6 +99,8 @@ class Endpoint(Record):
     identity: any word that tells this model apart from another of the same name (`awq` from `bf16`, one provider's
     build from another's). Replies are kept under the model's name and this word, not under the address: a server may
     move within a run, and a word that is changed makes it another model.
+    limits: of all workers together; roles of the same model at the same URL with the same key share them.
+    outage_s: seconds for which a run waits for a server that answers no call at all, before it stops.
     """
 
     backend: Literal["endpoint"] = "endpoint"
@@ -94,6 +115,8 @@ class Endpoint(Record):
     retries: int = Field(default=6, ge=0)
     concurrency: PositiveInt = 64
     price: Price | None = None
+    limits: Limits = Limits()
+    outage_s: NonNegativeFloat = 300.0
 
     @field_validator("base_url")
     @classmethod
@@ -263,6 +286,7 @@ class RunConfig(Record):
     """A whole job. attempts: trajectories per question; may grow on a later run of the same directory.
 
     student: makes the rollouts, where one is named; the teacher then only reflects on the wrong ones.
+    budget: no call begins that could exceed it; a run that it stopped goes on where it is raised.
     """
 
     protocol: str = "videozoomer"
@@ -277,6 +301,7 @@ class RunConfig(Record):
     captions: Captions = Captions()
     rollout: Rollout = Rollout()
     workers: Workers = Workers()
+    budget: Budget = Budget()
 
     @model_validator(mode="before")
     @classmethod
@@ -290,6 +315,12 @@ class RunConfig(Record):
                     is_local = "path" in model or (role == "verifier" and "base_url" not in model)
                     data[role] = {"backend": "local" if is_local else "endpoint", **model}
         return data
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """By role."""
+        models = {role: getattr(self, role) for role in MODEL_ROLES}
+        return {role: model for role, model in models.items() if isinstance(model, Endpoint)}
 
     def relative_to(self, folder: Path) -> "RunConfig":
         """The same job with its local paths made absolute against the job file's folder."""
@@ -314,6 +345,8 @@ _HOW_NOT_WHAT = {
     "retries",
     "concurrency",
     "price",
+    "limits",
+    "outage_s",
     "base_url",
     "api_key_env",
     "device",

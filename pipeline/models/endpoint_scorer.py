@@ -6,6 +6,8 @@ import threading
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
+from pipeline.leases import Link
+from pipeline.links import Alone
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, ChoiceQuestion
 from pipeline.models.endpoint import EndpointModel
@@ -37,12 +39,14 @@ class EndpointScorer:
     trial decides once per run, and `name` then says it: `model@logprobs` or `model@8 samples`.
     """
 
-    def __init__(self, config: EndpointVerifier, calls: CallStore) -> None:
+    def __init__(self, config: EndpointVerifier, calls: CallStore, link: Link | None = None) -> None:
+        """link: see `EndpointModel`."""
+        link = link or Alone(config, "verifier")
         self.name = config.model
         self.tokens_read = 0
         self._config = config
         self._calls = calls
-        self._speaker, self._lister = speaker_of(config, calls), lister_of(config, calls)
+        self._speaker, self._lister = speaker_of(config, calls, link), lister_of(config, calls, link)
         self._lists: bool | None = None
         self._runner = asyncio.Runner()
         self._lock = threading.Lock()
@@ -93,15 +97,15 @@ _EXACT = {"temperature": 1.0, "top_p": None}
 """Of a verifier the probabilities as they are."""
 
 
-def speaker_of(config: EndpointVerifier, calls: CallStore) -> EndpointModel:
+def speaker_of(config: EndpointVerifier, calls: CallStore, link: Link | None = None) -> EndpointModel:
     """The verifier as one that answers in words."""
-    return EndpointModel(config.model_copy(update=_EXACT), "verifier", calls)
+    return EndpointModel(config.model_copy(update=_EXACT), "verifier", calls, link=link)
 
 
-def lister_of(config: EndpointVerifier, calls: CallStore) -> EndpointModel:
+def lister_of(config: EndpointVerifier, calls: CallStore, link: Link | None = None) -> EndpointModel:
     """The verifier as one that says one token, and lists the likeliest."""
     one_token = config.model_copy(update={**_EXACT, "max_tokens": 1})
-    return EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS)
+    return EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS, link=link)
 
 
 async def lists_letters(lister: EndpointModel, speaker: EndpointModel) -> bool:

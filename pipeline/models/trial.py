@@ -17,6 +17,9 @@ from schemas.errors import Fatal, Rejected
 PATIENCE_S = 180.0
 """Seconds that all questions to one endpoint may take."""
 
+_OUTAGE_S = 5.0
+"""Seconds after which a server that does not answer is taken to be down."""
+
 _SIDE = 56
 _FIRST, _SECOND = ("red", (220, 20, 20)), ("blue", (20, 20, 220))
 _SYSTEM = ChatMessage("system", ("You answer in one word.",))
@@ -55,7 +58,7 @@ class _Trial:
     """The questions to one endpoint. calls: where the replies may be thrown away."""
 
     def __init__(self, config: Endpoint, role: str, need: Need, calls: CallStore) -> None:
-        self._config = config.model_copy(update={"retries": min(config.retries, 2)})
+        self._config = config.model_copy(update={"retries": min(config.retries, 2), "outage_s": _OUTAGE_S})
         self._role = role
         self._need = need
         self._calls = calls

@@ -182,7 +182,7 @@ def test_one_refused_probe_is_raised_after_the_others_were_kept(tmp_path: Path) 
 
 def test_a_server_that_is_down_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(Fatal, match="verifier endpoint does not answer"):
-        scorer("http://127.0.0.1:9/v1", tmp_path, retries=0).choice_probabilities([probe()])
+        scorer("http://127.0.0.1:9/v1", tmp_path, retries=0, outage_s=0).choice_probabilities([probe()])
 
 
 def test_a_verifier_with_a_base_url_is_an_endpoint_whose_temperature_is_its_own() -> None:

@@ -47,7 +47,7 @@ async def endpoint(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    config = Endpoint(model="m", base_url=url, **{"retries": 3, "timeout_s": 5, **settings})
+    config = Endpoint(model="m", base_url=url, **{"retries": 3, "timeout_s": 5, "outage_s": 0, **settings})
     model = EndpointModel(config, "teacher", CallStore(str(tmp_path)))
     try:
         yield model, seen
