@@ -355,15 +355,15 @@ _HOW_NOT_WHAT = {
 """Settings that change how a model is reached or what it costs, but not what it says."""
 
 
-_SINCE = {"identity": None, "structured": False}
-"""Settings that came later, with the value under which a run from before them stays as it was."""
+_ADDED_LATER = {"identity": None, "structured": False}
+"""Settings that runs begun before them lack, with what they then were: left out where they still are that."""
 
 
 def _model_settings(role: str, model: Endpoint | Local | Demo | Embedder | None) -> dict[str, Any]:
     if model is None:
         return {role: None}
     settings = {k: v for k, v in model.model_dump().items() if k not in _HOW_NOT_WHAT}
-    return {f"{role}.{k}": v for k, v in settings.items() if k not in _SINCE or v != _SINCE[k]}
+    return {f"{role}.{k}": v for k, v in settings.items() if k not in _ADDED_LATER or v != _ADDED_LATER[k]}
 
 
 def _view_settings(view: View, *parts: str) -> dict[str, int]:
