@@ -12,17 +12,28 @@ from rich.console import Console
 from rich.markup import escape
 
 from jobs.job_file import load_job
+from prompts.protocol import ZoomProtocol
 from schemas.config import MODEL_ROLES, Demo, Embedder, Endpoint, Local, RunConfig
-from schemas.errors import UserError
+from schemas.errors import Fatal, UserError
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was looked at, whether it is well, and what was found or is to be done."""
+    """One check: what was looked at, whether it is well, and what was found or is to be done.
+
+    note: it is well, but something is worth knowing.
+    """
 
     what: str
     well: bool
     text: str
+    note: bool = False
+
+    @property
+    def mark(self) -> str:
+        if not self.well:
+            return "[red]fault[/]"
+        return "[yellow]note [/]" if self.note else "[green]ok   [/]"
 
 
 def doctor(job: Path) -> None:
@@ -33,8 +44,7 @@ def doctor(job: Path) -> None:
     for finding in _findings(config):
         total += 1
         faults += not finding.well
-        mark = "[green]ok   [/]" if finding.well else "[red]fault[/]"
-        console.print(mark, escape(f"{finding.what}: {finding.text}"), soft_wrap=True)
+        console.print(finding.mark, escape(f"{finding.what}: {finding.text}"), soft_wrap=True)
     if faults:
         raise UserError(f"{faults} of {total} checks found a fault")
 
@@ -42,6 +52,7 @@ def doctor(job: Path) -> None:
 def _findings(config: RunConfig) -> Iterator[Finding]:
     from jobs.generate import checked_protocol
 
+    zoom: ZoomProtocol | None = None
     try:
         zoom = checked_protocol(config)
         yield Finding("protocol", True, f"{zoom.name} version {zoom.version}")
@@ -51,7 +62,7 @@ def _findings(config: RunConfig) -> Iterator[Finding]:
     for role in MODEL_ROLES:
         model = getattr(config, role)
         if isinstance(model, Endpoint):
-            yield _endpoint(role, model)
+            yield from _endpoint(role, model, zoom)
         elif isinstance(model, Local):
             yield _local(role, model)
         elif isinstance(model, Demo):
@@ -111,8 +122,28 @@ def _second_opinion(uri: str) -> str:
             return "not applicable"
 
 
-def _endpoint(role: str, model: Endpoint) -> Finding:
-    """Asks the endpoint for one short reply, so that address, key and model name are all tried."""
+def _endpoint(role: str, model: Endpoint, zoom: ZoomProtocol | None) -> Iterator[Finding]:
+    """Reaches the endpoint, then asks it small questions about what the role needs of it."""
+    from pipeline.models.trial import Need, lacks
+
+    if unreached := _unreached(role, model):
+        yield Finding(role, False, unreached)
+        return
+    writes_turns = zoom is not None and role in ("teacher", "student")
+    pictures = zoom is None or not (writes_turns and zoom.uses_captions)
+    need = Need(pictures, zoom.stop if zoom is not None and writes_turns else ())
+    try:
+        found = lacks(model, role, need)
+    except Fatal as error:
+        yield Finding(role, False, f"{model.base_url}: {error}")
+        return
+    yield Finding(role, True, f"{model.model} answers at {model.base_url}")
+    for lack in found:
+        yield Finding(role, not lack.fatal, f"{model.model} {lack.text}", note=True)
+
+
+def _unreached(role: str, model: Endpoint) -> str:
+    """What is wrong with address, key or model name; "" where the endpoint answers, and be it that it refuses."""
     import openai
 
     key = os.environ.get(model.api_key_env)
@@ -125,14 +156,16 @@ def _endpoint(role: str, model: Endpoint) -> Finding:
             max_tokens=16,
             extra_headers=headers,
         )
+    except (openai.BadRequestError, openai.UnprocessableEntityError):
+        return ""
     except openai.APIStatusError as error:
         hint = f"the variable {model.api_key_env} is {'set' if key else 'not set'}"
-        return Finding(role, False, f"{model.base_url} answers HTTP {error.status_code} for {model.model!r} ({hint})")
+        return f"{model.base_url} answers HTTP {error.status_code} for {model.model!r} ({hint})"
     except openai.APIError as error:
-        return Finding(
-            role, False, f"{model.base_url} cannot be reached ({type(error).__name__}); check {role}.base_url"
-        )
-    return Finding(role, True, f"{model.model} answers at {model.base_url}")
+        return f"{model.base_url} cannot be reached ({type(error).__name__}); check {role}.base_url"
+    finally:
+        client.close()
+    return ""
 
 
 def _local(role: str, model: Local | Embedder) -> Finding:

@@ -11,7 +11,7 @@ from pipeline.media.errors import VideoError
 from pipeline.media.sandbox import open_video
 from pipeline.sources import BadRow, load_questions, video_uri
 from prompts.protocols import protocol
-from schemas.config import RunConfig
+from schemas.config import Endpoint, RunConfig
 from schemas.video import Video
 
 MOST_PROBED = 40
@@ -42,6 +42,8 @@ def print_estimate(config: RunConfig, limit: int | None) -> None:
         for role in estimate(config, zoom, attempts, turns):
             table.add_row(*_row(role, label if role.role == "teacher" else "", scale))
     Console().print(table)
+    if isinstance(config.verifier, Endpoint):
+        print("The calls of the verifier are not among them; what they cost is unknown.")
     print(
         "Pictures are counted as 28x28 pixels a token, text as 4 characters a token; retries and hints are not counted."
     )

@@ -14,6 +14,8 @@ from rich.console import Console
 
 from jobs.job_file import load_job
 from jobs.progress import RunProgress
+from jobs.run_log import RunLog
+from jobs.tally import Tallier, items_to_do
 from pipeline.models.build import demo_folder
 from pipeline.plan import Plan, Planned
 from pipeline.sources import load_questions, source_hash
@@ -111,6 +113,7 @@ def checked_protocol(config: RunConfig) -> ZoomProtocol:
     if config.rollout.hints != "off" and not zoom.has_hints:
         raise UserError(f"rollout.hints: {config.protocol} has no hints; set it to off")
     _check_reflection(config, zoom)
+    _check_budget(config)
     for role in MODEL_ROLES:
         model = getattr(config, role)
         if isinstance(model, Local) and model.path[0] in "./" and not Path(model.path).exists():
@@ -118,6 +121,14 @@ def checked_protocol(config: RunConfig) -> ZoomProtocol:
         if isinstance(model, Demo):
             demo_folder()
     return zoom
+
+
+def _check_budget(config: RunConfig) -> None:
+    for role, endpoint in config.endpoints.items():
+        if config.budget.dollars and endpoint.price is None:
+            raise UserError(
+                f"budget.dollars: what {role} costs is not known; set {role}.price, or budget.tokens instead"
+            )
 
 
 def _check_reflection(config: RunConfig, zoom: ZoomProtocol) -> None:
@@ -153,7 +164,10 @@ def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None
     """
     from pipeline.cluster import Cluster
 
-    with RunProgress(console) as progress:
+    store = RunStore(run.url, run.verifier)
+    to_do = items_to_do(run.shards, {stage: store.finished(stage) for stage in STAGES})
+    tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
+    with RunProgress(console, tallier, RunLog(store.storage)) as progress:
         cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier)
         asyncio.run(cluster.run(progress.show, after))
 

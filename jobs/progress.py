@@ -1,4 +1,4 @@
-"""What a run shows while it works: per stage done and left, calls, tokens, dollars, time left."""
+"""What a run shows while it works: per stage done and left, calls, retries, tokens, dollars, time left."""
 
 import time
 from types import TracebackType
@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from schemas.captions import Usage
+from jobs.run_log import RunLog
+from jobs.tally import Tallier, Tally
 from schemas.config import DIRECTORIES
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ _EVERY_S = 10.0
 
 
 class RunProgress:
-    """A live table on a terminal, a line now and then elsewhere."""
+    """A live table on a terminal, a line now and then elsewhere; and the same in the run's log."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, tallier: Tallier, log: RunLog) -> None:
         self._console = console
+        self._tallier = tallier
+        self._log = log
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
-        self._began = time.monotonic()
         self._said_at = float("-inf")
         self._said = ""
 
@@ -38,57 +40,59 @@ class RunProgress:
     ) -> None:
         if self._live:
             self._live.stop()
+        self._log.end(error)
 
     def show(self, snapshot: "Snapshot") -> None:
         """Shows the latest state of the run."""
+        tally = self._tallier.of(snapshot)
+        self._log.note(tally)
         if self._live:
-            self._live.update(self._table(snapshot))
+            self._live.update(_table(tally))
             return
-        line = _line(snapshot)
+        line = f"{_stages(tally)}; {summary(tally)}"
         if line != self._said and time.monotonic() - self._said_at >= _EVERY_S:
             self._console.print(line, soft_wrap=True)
             self._said, self._said_at = line, time.monotonic()
 
-    def _table(self, snapshot: "Snapshot") -> Table:
-        table = Table(title=_calls(snapshot) + self._time_left(snapshot), title_justify="left", title_style="")
-        for column in ("stage", "shards", "items", "rows"):
-            table.add_column(column, justify="left" if column in ("stage", "rows") else "right")
-        for stage, done in snapshot.done.items():
-            statuses = _statuses(snapshot, stage)
-            items = str(snapshot.workers[stage].items)
-            table.add_row(DIRECTORIES[stage], f"{done}/{snapshot.total}", items, statuses)
-        return table
 
-    def _time_left(self, snapshot: "Snapshot") -> str:
-        """An estimate from the shards that this process has taken through all stages."""
-        replayed = [report for report in snapshot.reports if report.stage == "replay"]
-        left = snapshot.total - snapshot.done["replay"]
-        if not replayed or not left:
-            return ""
-        seconds = (time.monotonic() - self._began) / len(replayed) * left
-        return f"; about {seconds / 60:.0f} min left" if seconds >= 90 else f"; about {seconds:.0f} s left"
+def _table(tally: Tally) -> Table:
+    table = Table(title=summary(tally), title_justify="left", title_style="")
+    for column in ("stage", "shards", "items", "rows"):
+        table.add_column(column, justify="left" if column in ("stage", "rows") else "right")
+    for stage, done in tally.done.items():
+        rows = ", ".join(f"{count} {status}" for status, count in tally.rows[stage].items())
+        table.add_row(DIRECTORIES[stage], f"{done}/{tally.total}", str(tally.items[stage]), rows)
+    return table
 
 
-def _statuses(snapshot: "Snapshot", stage: str) -> str:
-    counts: dict[str, int] = {}
-    for report in snapshot.reports:
-        if report.stage == stage:
-            for status, count in report.statuses.items():
-                counts[status] = counts.get(status, 0) + count
-    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+def _stages(tally: Tally) -> str:
+    return ", ".join(f"{DIRECTORIES[stage]} {done}/{tally.total}" for stage, done in tally.done.items())
 
 
-def _calls(snapshot: "Snapshot") -> str:
-    counts = [count for worker in snapshot.workers.values() for count in worker.calls]
-    sent, retried, reused = (sum(getattr(c, name) for c in counts) for name in ("sent", "retried", "reused"))
-    usage = sum((report.usage for report in snapshot.reports), Usage())
-    cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.2f}"
-    text = f"{sent} calls sent, {retried} of them again after an error, {reused} found in calls/"
-    if usage.calls:
-        text += f"; committed: {usage.prompt_tokens + usage.completion_tokens} tokens, {cost}"
-    return text + (f"; {snapshot.deaths} workers lost" if snapshot.deaths else "")
+def summary(tally: Tally) -> str:
+    """One line on calls, tokens, dollars and time."""
+    parts = [f"{tally.sent} calls sent{_failures(tally)}", f"{tally.reused} found in calls/"]
+    if tally.tokens_per_minute is not None:
+        parts.append(f"{tally.tokens_per_minute:,.0f} tokens/min")
+    if tally.roles:
+        parts.append(_cost(tally))
+    if tally.lost:
+        parts.append(f"{tally.lost} workers lost")
+    if any(spent.paused for spent in tally.roles.values()):
+        parts.append("waiting for a server that does not answer")
+    if tally.seconds_left:
+        left = tally.seconds_left
+        parts.append(f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left")
+    return "; ".join(parts)
 
 
-def _line(snapshot: "Snapshot") -> str:
-    stages = ", ".join(f"{DIRECTORIES[stage]} {done}/{snapshot.total}" for stage, done in snapshot.done.items())
-    return f"{stages}; {_calls(snapshot)}"
+def _failures(tally: Tally) -> str:
+    causes = ", ".join(f"{count} {cause}" for cause, count in sorted(tally.failed.items()))
+    return f" ({tally.failed.total()} failed: {causes})" if causes else ""
+
+
+def _cost(tally: Tally) -> str:
+    if tally.dollars is None:
+        return "cost unknown"
+    projected = "" if tally.projected_dollars is None else f" of about ${tally.projected_dollars:.2f}"
+    return f"${tally.dollars:.2f}{projected}"

@@ -169,7 +169,8 @@ def _dollars(spent: "Spent") -> str:
     if spent.cost_usd is not None:
         return f"{spent.cost_usd:.4f}"
     rows = spent.rows_without_price
-    return f"unknown ({rows} row{'' if rows == 1 else 's'} unpriced)"
+    least = f", at least {spent.known_usd:.4f}" if spent.known_usd else ""
+    return f"unknown{least} ({rows} row{'' if rows == 1 else 's'} unpriced)"
 
 
 def _mean(value: "Mean") -> str:

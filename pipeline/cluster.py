@@ -17,15 +17,26 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline.blame import Blame, Room, Watch
+from pipeline.leases import Spent
+from pipeline.ledger import used_before
+from pipeline.links import ToActor
+from pipeline.meter import Meter
 from pipeline.plan import Planned
+from pipeline.pools import pools
 from pipeline.stages.items import Care
 from pipeline.store import RunStore
 from pipeline.worker import Assignment, Progress, ShardReport, Worker
-from schemas.config import STAGES, Local, RunConfig
+from schemas.config import STAGES, Budget, RunConfig
 from schemas.errors import Fatal
 
 MAX_DEATHS = 25
 """Deaths of workers on one shard after which the run stops: the machine is at fault, not an item."""
+
+
+def named_actor(what: type, name: str, *arguments: object) -> Any:
+    """An actor that outlives the workers and is found by its name."""
+    options = {"name": name, "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+    return ray.remote(what).options(**options).remote(*arguments)
 
 
 class StageActor:
@@ -33,17 +44,20 @@ class StageActor:
 
     def __init__(self) -> None:
         self._name = ""
-        self._watch_name = ""
+        self._run = ""
         self._workers: dict[str, Worker] = {}
 
-    async def assign(self, name: str, assignments: dict[str, Assignment], watch_name: str) -> None:
+    async def assign(self, name: str, assignments: dict[str, Assignment], run: str) -> None:
         """Makes it a run's; no-op where it is that already. Models are loaded from now on, before there is work.
 
-        name: tells the run's actors apart, and is the same after a restart. assignments: by stage.
+        name: tells the run's actors apart, and is the same after a restart. assignments: by stage. run: begins the
+        names of its watch and its meter.
         """
-        if watch_name != self._watch_name:
-            self._name, self._watch_name, self._watch = name, watch_name, ray.get_actor(watch_name)
-            self._workers = {stage: Worker(assignment) for stage, assignment in assignments.items()}
+        if run != self._run:
+            self._name, self._run, self._watch = name, run, ray.get_actor(f"{run}-watch")
+            metered = any(assignment.config.endpoints for assignment in assignments.values())
+            link = ToActor(name, ray.get_actor(f"{run}-meter")) if metered else None
+            self._workers = {stage: Worker(assignment, link) for stage, assignment in assignments.items()}
             # What fails here fails again, and is told, when a shard comes.
             self._preparing = asyncio.gather(*(w.prepare() for w in self._workers.values()), return_exceptions=True)
 
@@ -69,13 +83,17 @@ class StageActor:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Progress of the whole run. done: committed shards by stage, of `total` shards; deaths: workers lost so far."""
+    """Progress of the whole run. done: committed shards by stage, of `total` shards; deaths: workers lost so far.
+
+    spent: by role, of those that are endpoints'.
+    """
 
     total: int
     done: dict[str, int]
     workers: dict[str, Progress]
     reports: tuple[ShardReport, ...]
     deaths: int
+    spent: dict[str, Spent]
 
 
 @dataclass(frozen=True)
@@ -136,26 +154,6 @@ class Actor:
     room: Room
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Actors that serve the same stages. gpus: of each actor."""
-
-    stages: tuple[str, ...]
-    size: int
-    gpus: float
-
-
-def _pools(config: RunConfig) -> list[Pool]:
-    """A pool for each stage, or one for all of them."""
-    workers = config.workers
-    uses = {"caption": (config.captioner,), "teach": (config.captioner, config.teacher, config.student)}
-    gpus = {stage: workers.local_model_gpus * any(isinstance(m, Local) for m in used) for stage, used in uses.items()}
-    gpus["replay"] = workers.replay_gpus
-    if workers.shared:
-        return [Pool(STAGES, workers.shared, max(gpus.values()))]
-    return [Pool((stage,), size, gpus[stage]) for stage, size in workers.sizes.items()]
-
-
 class Cluster:
     """Drives the stages of one run over Ray's actors. Ray must be initialised."""
 
@@ -170,10 +168,11 @@ class Cluster:
     ) -> None:
         """verifier: the name of a further verifier, "" for the run's own."""
         self._config = config
+        self._run_url = run_url
         self._shards = shards
         self._store = RunStore(run_url, verifier)
         self._assignments = {s: Assignment(config, run_url, s, fingerprints[s], verifier) for s in STAGES}
-        self._pools = _pools(config)
+        self._pools = pools(config)
         self._queues: dict[str, asyncio.Queue[int]] = {stage: asyncio.Queue() for stage in STAGES}
         self._blame: dict[tuple[str, int], Blame] = defaultdict(Blame)
         self._crew = crew
@@ -183,16 +182,17 @@ class Cluster:
         self._reports: list[ShardReport] = []
         self._finished = asyncio.Event()
         # Handed on by name: Ray warns of handles among the arguments of an actor that may restart.
-        self._watch_name = f"zoomtrail-watch-{secrets.token_hex(4)}"
+        self._name = f"zoomtrail-{secrets.token_hex(4)}"
+        self._meter: Any = None
+        self._spent: dict[str, Spent] = {}
 
     async def run(self, show: Callable[[Snapshot], None], after: Future[None] | None = None) -> None:
         """Until every shard has passed every stage. Raises Fatal as soon as a worker meets one; other work is kept.
 
         after: no shard is begun before it is done; workers load their models meanwhile.
         """
-        watch: Any = (
-            ray.remote(Watch).options(name=self._watch_name, num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-        )
+        watch = named_actor(Watch, f"{self._name}-watch")
+        await self._begin_metering()
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._show(show))]
         tasks += [asyncio.ensure_future(slot) for slot in self._slots(watch)]
         finished: asyncio.Future[Any] = asyncio.ensure_future(self._finished.wait())
@@ -211,8 +211,16 @@ class Cluster:
                 task.cancel()
             await asyncio.gather(finished, *tasks, return_exceptions=True)
             show(await self._snapshot())
-            ray.kill(watch)
+            for actor in filter(None, (watch, self._meter)):
+                ray.kill(actor)
             self._crew.give_back(self._posts, self._actors)
+
+    async def _begin_metering(self) -> None:
+        config = self._config
+        if config.endpoints:
+            budgeted = config.budget != Budget()
+            earlier = await asyncio.to_thread(used_before, self._run_url, config.endpoints) if budgeted else {}
+            self._meter = named_actor(Meter, f"{self._name}-meter", config.endpoints, config.budget, earlier)
 
     def _enqueue(self, shard: int) -> None:
         """Puts a shard before the first stage that has not committed it."""
@@ -257,6 +265,8 @@ class Cluster:
                         stage, shard, self._shards[shard], frozenset(blame.suspects), frozenset(blame.poison)
                     )
             except RayActorError as error:
+                if self._meter:
+                    await self._meter.forget.remote(actor.name)
                 blame.died_with(*await watch.take.remote(actor.name, stage, shard))
                 if blame.deaths >= MAX_DEATHS:
                     raise Fatal(f"{stage}: {blame.deaths} workers died on shard {shard}; the last: {error}") from error
@@ -276,7 +286,7 @@ class Cluster:
         """Waits until an actor's process is up, through restarts. Raises Fatal where it never comes up."""
         for _ in range(MAX_DEATHS):
             try:
-                await actor.handle.assign.remote(actor.name, actor.assignments, self._watch_name)
+                await actor.handle.assign.remote(actor.name, actor.assignments, self._name)
                 return
             except RayActorError as error:
                 last = error
@@ -290,6 +300,8 @@ class Cluster:
 
     async def _snapshot(self) -> Snapshot:
         answers = await asyncio.gather(*(_progress(actor) for actor in self._actors))
+        if self._meter:
+            self._spent = await self._meter.spent.remote()
         workers: dict[str, Progress] = {}
         for stage in STAGES:
             parts = [answer[stage] for answer in answers if stage in answer]
@@ -300,6 +312,7 @@ class Cluster:
             workers=workers,
             reports=tuple(self._reports),
             deaths=sum(blame.deaths for blame in self._blame.values()),
+            spent=self._spent,
         )
 
 

@@ -18,7 +18,7 @@ _SYSTEM_TOKENS, _THOUGHT_TOKENS, _CAPTION_TOKENS, _TIME_TOKENS = 400, 200, 300, 
 
 @dataclass(frozen=True)
 class RoleEstimate:
-    """Calls and tokens of one role; dollars is None where the config names no price."""
+    """Calls and tokens of one role; dollars is None where the config names no price, 0 on hardware of one's own."""
 
     role: str
     calls: int
@@ -60,8 +60,9 @@ def _attempt(config: RunConfig, protocol: ZoomProtocol, video: Video, turns: ran
 
 
 def _priced(role: str, model: object, calls: int, prompt: int, completion: int) -> RoleEstimate:
-    price = model.price if isinstance(model, Endpoint) else None
-    dollars = price.dollars(prompt, completion) if price else None
+    if not isinstance(model, Endpoint):
+        return RoleEstimate(role, calls, prompt, completion, 0.0)
+    dollars = model.price.dollars(prompt, completion) if model.price else None
     return RoleEstimate(role, calls, prompt, completion, dollars)
 
 

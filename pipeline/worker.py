@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.leases import Link
 from pipeline.models.build import chat_model, embedder, scorer
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatModel
@@ -75,9 +76,10 @@ class Assignment:
 
 @dataclass
 class Worker:
-    """Takes shards of one stage. Several may be under way at once in one event loop."""
+    """Takes shards of one stage. Several may be under way at once in one event loop. link: to the meter of the run."""
 
     assignment: Assignment
+    link: Link | None = None
     _models: dict[str, ChatModel] = field(default_factory=dict)
     _stage: Any = None
     _items: int = 0
@@ -127,23 +129,23 @@ class Worker:
         config, stage = self.assignment.config, self.assignment.stage
         zoom = protocol(config.protocol)
         if config.captioner is not None and stage in ("caption", "teach"):
-            self._models["captioner"] = chat_model(config.captioner, "captioner", self._calls, zoom)
+            self._models["captioner"] = chat_model(config.captioner, "captioner", self._calls, zoom, self.link)
         captioner = self._models.get("captioner")
         if stage == "caption":
             settings, subtitles, view = config.captions, config.source.subtitles, config.view
             return CaptionStage(zoom, captioner, settings, subtitles, self.assignment.fingerprint, view)
         if stage == "teach":
-            teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls, zoom)
+            teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls, zoom, self.link)
             student = None
             if config.student is not None:
-                student = self._models["student"] = chat_model(config.student, "student", self._calls, zoom)
+                student = self._models["student"] = chat_model(config.student, "student", self._calls, zoom, self.link)
             limit = getattr(config.student or config.teacher, "concurrency", _LOCAL_ATTEMPTS)
             chooser = embedder(config.embedder)
             teaching = Teaching(zoom, teacher, captioner, config.rollout, config.view, chooser, student)
             return TeachStage(teaching, limit)
         verifier = config.verifier
         asking = Asking(verifier.answer_by, verifier.permutations, verifier.screens) if verifier else ONCE_BY_LETTER
-        judge, chooser = scorer(config.verifier, self._calls), embedder(config.embedder)
+        judge, chooser = scorer(verifier, self._calls, self.link), embedder(config.embedder)
         videos = _REMOTE_VIDEOS if isinstance(verifier, EndpointVerifier) else _LOCAL_VIDEOS
         return ReplayStage(zoom, judge, self._reply_text, config.view, asking, videos, chooser)
 

@@ -41,6 +41,9 @@ QA_FRAMES = 16
 QA_MAX_SIDE = 1024
 """Frames of a `video_qa` and their longest side in pixels."""
 
+CUT_OFF = Fault("cut_off", "The clip could not be examined: the model's reply was cut off at its token limit.")
+"""Half a caption or answer is no use: a captioner that stops at the limit has mostly lost its way."""
+
 LEAF_S = 16.0
 MAX_WIDTH = 8
 

@@ -40,17 +40,54 @@ class Source(Record):
 
 
 class Price(Record):
-    """Dollars per million tokens. cached_input: for prompt tokens served from the provider's cache (default: input)."""
+    """Dollars per million tokens.
+
+    cached_input: for prompt tokens served from the provider's cache; image: for those of pictures, where the server
+    counts them apart. Both are as `input` where they are left out.
+    """
 
     input: NonNegativeFloat
     output: NonNegativeFloat
     cached_input: NonNegativeFloat | None = None
+    image: NonNegativeFloat | None = None
 
-    def dollars(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """What a call costs; cached tokens are part of the prompt tokens."""
+    @property
+    def free(self) -> bool:
+        """Whether a call costs nothing, however many tokens it has."""
+        return not (self.input or self.output or self.cached_input or self.image)
+
+    def dollars(
+        self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, image_tokens: int = 0
+    ) -> float:
+        """What a call costs. Cached and image tokens are part of the prompt tokens.
+
+        No server says how many are both: cached ones are taken to be text first.
+        """
+        cached = min(cached_tokens, prompt_tokens)
+        images = min(image_tokens, prompt_tokens - cached)
         cached_price = self.input if self.cached_input is None else self.cached_input
-        fresh = prompt_tokens - cached_tokens
-        return (fresh * self.input + cached_tokens * cached_price + completion_tokens * self.output) / 1e6
+        image_price = self.input if self.image is None else self.image
+        read = (prompt_tokens - cached - images) * self.input + cached * cached_price + images * image_price
+        return (read + completion_tokens * self.output) / 1e6
+
+
+class Limits(Record):
+    """What a provider allows, over all workers of a run together. None: no limit.
+
+    requests_per_minute, tokens_per_minute: in every sliding minute; tokens are those read and written.
+    in_flight: calls under way at once.
+    """
+
+    requests_per_minute: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
+    in_flight: PositiveInt | None = None
+
+
+class Budget(Record):
+    """What the calls of a run may come to, over all its sessions. None: no bound. tokens: read and written."""
+
+    dollars: PositiveFloat | None = None
+    tokens: PositiveInt | None = None
 
 
 class Endpoint(Record):
@@ -59,10 +96,16 @@ class Endpoint(Record):
     api_key_env: name of the environment variable that holds the key (a local server may need none).
     timeout_s: seconds for one call; retries: further tries of one call after a transient error.
     concurrency: calls in flight per worker. price: None means that cost is unknown, and shown so.
+    identity: any word that tells this model apart from another of the same name (`awq` from `bf16`, one provider's
+    build from another's). Replies are kept under the model's name and this word, not under the address: a server may
+    move within a run, and a word that is changed makes it another model.
+    limits: of all workers together; roles of the same model at the same URL with the same key share them.
+    outage_s: seconds for which a run waits for a server that answers no call at all, before it stops.
     """
 
     backend: Literal["endpoint"] = "endpoint"
     model: str
+    identity: str | None = None
     base_url: str
     api_key_env: str = "OPENAI_API_KEY"
     temperature: NonNegativeFloat | None = None
@@ -72,6 +115,8 @@ class Endpoint(Record):
     retries: int = Field(default=6, ge=0)
     concurrency: PositiveInt = 64
     price: Price | None = None
+    limits: Limits = Limits()
+    outage_s: NonNegativeFloat = 300.0
 
     @field_validator("base_url")
     @classmethod
@@ -117,13 +162,16 @@ class EndpointVerifier(Endpoint):
     """A verifier behind an OpenAI-compatible server: by log-probabilities where it gives them, else by samples.
 
     answer_by, permutations, screens: as of a `Verifier`; a choice that is named by its text is always sampled. samples:
-    answers to one probe, at temperature 1, since their shares stand for probabilities.
+    answers to one probe, at temperature 1, since their shares stand for probabilities. structured: they are held to the
+    choices by a JSON schema where the server takes one, so that none is lost in talk; not for a model that thinks in
+    its text.
     """
 
     answer_by: Literal["letter", "text"] = "letter"
     permutations: PositiveInt = 1
     screens: bool = False
     samples: PositiveInt = 8
+    structured: bool = False
 
     @model_validator(mode="after")
     def _as_it_is(self) -> "EndpointVerifier":
@@ -247,6 +295,7 @@ class RunConfig(Record):
     """A whole job. attempts: trajectories per question; may grow on a later run of the same directory.
 
     student: makes the rollouts, where one is named; the teacher then only reflects on the wrong ones.
+    budget: no call begins that could exceed it; a run that it stopped goes on where it is raised.
     """
 
     protocol: str = "videozoomer"
@@ -261,6 +310,7 @@ class RunConfig(Record):
     captions: Captions = Captions()
     rollout: Rollout = Rollout()
     workers: Workers = Workers()
+    budget: Budget = Budget()
 
     @model_validator(mode="before")
     @classmethod
@@ -274,6 +324,12 @@ class RunConfig(Record):
                     is_local = "path" in model or (role == "verifier" and "base_url" not in model)
                     data[role] = {"backend": "local" if is_local else "endpoint", **model}
         return data
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """By role."""
+        models = {role: getattr(self, role) for role in MODEL_ROLES}
+        return {role: model for role, model in models.items() if isinstance(model, Endpoint)}
 
     def relative_to(self, folder: Path) -> "RunConfig":
         """The same job with its local paths made absolute against the job file's folder."""
@@ -298,6 +354,8 @@ _HOW_NOT_WHAT = {
     "retries",
     "concurrency",
     "price",
+    "limits",
+    "outage_s",
     "base_url",
     "api_key_env",
     "device",
@@ -306,7 +364,7 @@ _HOW_NOT_WHAT = {
 """Settings that change how a model is reached or what it costs, but not what it says."""
 
 
-_ADDED_LATER = {"permutations": 1, "screens": False}
+_ADDED_LATER = {"permutations": 1, "screens": False, "identity": None, "structured": False}
 """Settings that runs begun before them lack, with what they then were: left out where they still are that."""
 
 

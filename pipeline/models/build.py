@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.leases import Link
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply, Scorer
 from pipeline.models.chat import Embedder as EmbedderModel
@@ -59,15 +60,17 @@ class RememberedModel:
         return reply_of(key, self.name, response, _OWN_HARDWARE)
 
 
-def chat_model(config: Endpoint | Local | Demo, role: str, calls: CallStore, protocol: ZoomProtocol) -> ChatModel:
+def chat_model(
+    config: Endpoint | Local | Demo, role: str, calls: CallStore, protocol: ZoomProtocol, link: Link | None = None
+) -> ChatModel:
     """The captioner, teacher or student of a config. protocol: what the demo's teacher speaks; others are told by chat.
 
-    Raises UserError where a local model cannot be loaded.
+    link: from endpoints to the meter of the run. Raises UserError where a local model cannot be loaded.
     """
     if isinstance(config, Endpoint):
         from pipeline.models.endpoint import EndpointModel
 
-        return EndpointModel(config, role, calls)
+        return EndpointModel(config, role, calls, link=link)
     model = _demo() if isinstance(config, Demo) else _local(config)
     remembered = RememberedModel(model, model.request_key, role, calls)
     if isinstance(config, Demo) and role in ("teacher", "student"):
@@ -75,14 +78,19 @@ def chat_model(config: Endpoint | Local | Demo, role: str, calls: CallStore, pro
     return remembered
 
 
-def scorer(config: Verifier | EndpointVerifier | Demo | None, calls: CallStore) -> Scorer | None:
-    """The verifier of a config, None where it names none. Raises UserError where it cannot be loaded."""
+def scorer(
+    config: Verifier | EndpointVerifier | Demo | None, calls: CallStore, link: Link | None = None
+) -> Scorer | None:
+    """The verifier of a config, None where it names none. link: see `chat_model`.
+
+    Raises UserError where it cannot be loaded.
+    """
     if config is None:
         return None
     if isinstance(config, EndpointVerifier):
         from pipeline.models.endpoint_scorer import EndpointScorer
 
-        return EndpointScorer(config, calls)
+        return EndpointScorer(config, calls, link)
     return _demo() if isinstance(config, Demo) else _local(config, per_token=config.per_token)
 
 

@@ -60,7 +60,7 @@ class Reply(Record):
     """A model's reply. key: of the exact request, and of its file among the run's calls.
 
     text: visible text, verbatim; reasoning: hidden reasoning reported apart from it.
-    finish_reason: `stop`, `length`, `content_filter`, … as the server gives it.
+    finish_reason: `stop` for a whole reply, `length` for one that was cut off at the token limit.
     """
 
     key: str

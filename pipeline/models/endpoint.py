@@ -1,14 +1,24 @@
 """A model behind an OpenAI-compatible server."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
+from pipeline.leases import Link
+from pipeline.links import Alone
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, Reply
+from pipeline.models.gate import Gate, need_of
 from pipeline.models.replies import Response, reply_of
 from pipeline.models.request import Request, request_of, with_images
 from pipeline.models.sending import Sender
 from schemas.config import Endpoint
+
+_FILE_THREADS = 8
+"""Threads that read and write kept replies: with many more, they mostly wait for each other."""
+
+T = TypeVar("T")
 
 
 class EndpointModel:
@@ -18,50 +28,76 @@ class EndpointModel:
     sample number. It goes along as `Idempotency-Key`, so that a gateway that knows that header can recognise a
     repeated call. A 401, 403 or 404 is Fatal; another 4xx is this request's fault (Rejected); 408, 409, 425, 429,
     5xx, timeouts, lost connections and broken JSON are retried with jittered backoff or as `Retry-After` says. When
-    the retries of a call are used up, it is Rejected if the server answered any other call meanwhile, and Fatal (an
-    outage) if it answered none.
+    the retries of a call are used up, it is Rejected if the server answered any other call meanwhile. If it answered
+    none, that is an outage: all calls wait while one at a time is tried, and it is Fatal after `outage_s`.
     """
 
-    def __init__(self, config: Endpoint, role: str, calls: CallStore, top_logprobs: int = 0) -> None:
-        """top_logprobs: how many of the likeliest tokens at each place the server is to list, 0 for none."""
+    def __init__(
+        self, config: Endpoint, role: str, calls: CallStore, top_logprobs: int = 0, link: Link | None = None
+    ) -> None:
+        """top_logprobs: how many of the likeliest tokens at each place the server is to list, 0 for none.
+
+        link: to the meter of the run; without it the model keeps the limits of its config by itself.
+        """
         self.name = config.model
         self.counts = CallCounts()
         self._config = config
         self._role = role
         self._calls = calls
         self._top_logprobs = top_logprobs
-        self._slots = asyncio.Semaphore(config.concurrency)
+        self._files = ThreadPoolExecutor(_FILE_THREADS)
         self._under_way: dict[str, asyncio.Future[Response]] = {}
-        self._sender = Sender(config, role, self.counts)
+        gate = Gate(link or Alone(config, role), role, config.concurrency)
+        self._sender = Sender(config, role, self.counts, gate)
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel.complete`."""
         return (await self.respond(messages, sample=sample, stop=stop))[0]
 
     async def respond(
-        self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        sample: int = 0,
+        stop: Sequence[str] = (),
+        choices: Sequence[str] = (),
     ) -> tuple[Reply, Response]:
-        """The reply to a chat, and the completion it was read from. Raises as `ChatModel.complete` does."""
+        """The reply to a chat, and the completion it was read from. Raises as `ChatModel.complete` does.
+
+        choices: the only answers there are, where the server can be held to them: see `request_of`.
+        """
         config, listed = self._config, self._top_logprobs
-        request, key = await asyncio.to_thread(request_of, config, messages, sample, stop, listed)
+        request, key = await _near(messages, lambda: request_of(config, messages, sample, stop, listed, choices))
         if key not in self._under_way:
             task = asyncio.ensure_future(self._response(request, messages, key))
             self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         response = await asyncio.shield(self._under_way[key])
-        return reply_of(key, self.name, response, self._config.price), response
+        return reply_of(key, self.name, response, config.price, stop, config.max_tokens), response
 
     async def _response(self, request: Request, messages: Sequence[ChatMessage], key: str) -> Response:
         """The stored response to a request, or a new one, made durable."""
-        response = await asyncio.to_thread(self._calls.get, key)
+        in_thread = asyncio.get_running_loop().run_in_executor
+        response = await in_thread(self._files, self._calls.get, key)
         if response is not None:
             self.counts.reused += 1
             return response
-        async with self._slots:
-            body = await asyncio.to_thread(with_images, request, messages)
-            response = await self._sender.send(body, key)
-        await asyncio.to_thread(self._calls.put, key, self._role, request, response)
-        return response
+
+        async def body() -> dict[str, Any]:
+            return await _near(messages, lambda: with_images(request, messages))
+
+        async def keep(response: Response) -> None:
+            await in_thread(self._files, self._calls.put, key, self._role, request, response)
+
+        return await self._sender.send(key, need_of(messages, self._config.max_tokens), body, keep)
 
     async def close(self) -> None:
         await self._sender.close()
+        self._files.shutdown(wait=False)
+
+
+async def _near(messages: Sequence[ChatMessage], work: Callable[[], T]) -> T:
+    """What `work` gives: off the loop where there are images to hash or encode; mere text costs less than a thread."""
+    if any(isinstance(part, bytes) for message in messages for part in message.parts):
+        return await asyncio.to_thread(work)
+    return work()

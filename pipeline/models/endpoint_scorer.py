@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import TypeVar
 
+from pipeline.leases import Link
+from pipeline.links import Alone
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, ChoiceQuestion, Scores
 from pipeline.models.endpoint import EndpointModel
 from pipeline.models.prefix_tree import PrefixTree
-from pipeline.models.replies import first_tokens
+from pipeline.models.replies import answer_in, first_tokens
+from pipeline.models.request import identified
 from prompts.judging import YES_NO, letter_of, normalised
 from schemas.config import EndpointVerifier
 from schemas.errors import Fatal, Rejected
@@ -44,14 +47,13 @@ class EndpointScorer:
     trial decides once per run, and `name` then says it: `model@logprobs` or `model@8 samples`.
     """
 
-    def __init__(self, config: EndpointVerifier, calls: CallStore) -> None:
+    def __init__(self, config: EndpointVerifier, calls: CallStore, link: Link | None = None) -> None:
+        """link: see `EndpointModel`."""
+        link = link or Alone(config, "verifier")
         self.name = config.model
         self._config = config
         self._calls = calls
-        exact = {"temperature": 1.0, "top_p": None}
-        self._speaker = EndpointModel(config.model_copy(update=exact), "verifier", calls)
-        one_token = config.model_copy(update={**exact, "max_tokens": 1})
-        self._lister = EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS)
+        self._speaker, self._lister = speaker_of(config, calls, link), lister_of(config, calls, link)
         self._lists: bool | None = None
         self._finding = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
@@ -89,20 +91,12 @@ class EndpointScorer:
         and so do they after a restart, whichever server answers by then."""
         if self._config.answer_by == "text":
             return False
-        key = content_id({"scored by log-probabilities": self._config.model})
+        key = content_id({"scored by log-probabilities": self._config.model, **identified(self._config)})
         finding = await asyncio.to_thread(self._calls.get, key)
         if finding is None:
-            finding = {"log_probabilities": await self._tried()}
+            finding = {"log_probabilities": await lists_letters(self._lister, self._speaker)}
             await asyncio.to_thread(self._calls.put, key, "verifier", {"model": self._config.model}, finding)
         return bool(finding["log_probabilities"])
-
-    async def _tried(self) -> bool:
-        """Whether the server lists the likeliest tokens, and a letter is among them when it was asked for one."""
-        try:
-            _, response = await self._lister.respond(_TRIAL)
-        except Rejected:
-            return False
-        return any(_names(token, choice) for token, _ in first_tokens(response) for choice in "AB")
 
     async def _by_first_token(self, probe: ChoiceQuestion) -> Scored:
         reply, response = await self._lister.respond(probe.messages)
@@ -112,9 +106,11 @@ class EndpointScorer:
         return by_first_token(tokens, probe.choices), reply.usage.prompt_tokens
 
     async def _by_samples(self, probe: ChoiceQuestion) -> Scored:
-        replies = await _all(self._speaker.complete(probe.messages, sample=n) for n in range(self._config.samples))
-        read = sum(reply.usage.prompt_tokens for reply in replies)
-        return by_samples([reply.text for reply in replies], probe.choices), read
+        held_to = probe.choices if self._config.structured else ()
+        respond, numbers = self._speaker.respond, range(self._config.samples)
+        replies = await _all(respond(probe.messages, sample=n, choices=held_to) for n in numbers)
+        texts = [answer_in(reply.text) if held_to else reply.text for reply, _ in replies]
+        return by_samples(texts, probe.choices), sum(reply.usage.prompt_tokens for reply, _ in replies)
 
 
 def leaders(probes: Sequence[ChoiceQuestion]) -> list[int | None]:
@@ -138,6 +134,32 @@ def _parts(probe: ChoiceQuestion) -> list[str]:
         for part in message.parts:
             parts.append(f"text {part}" if isinstance(part, str) else _PICTURE + sha256(part).hexdigest())
     return parts
+
+
+_EXACT = {"temperature": 1.0, "top_p": None}
+"""Of a verifier the probabilities as they are."""
+
+
+def speaker_of(config: EndpointVerifier, calls: CallStore, link: Link | None = None) -> EndpointModel:
+    """The verifier as one that answers in words."""
+    return EndpointModel(config.model_copy(update=_EXACT), "verifier", calls, link=link)
+
+
+def lister_of(config: EndpointVerifier, calls: CallStore, link: Link | None = None) -> EndpointModel:
+    """The verifier as one that says one token, and lists the likeliest."""
+    one_token = config.model_copy(update={**_EXACT, "max_tokens": 1})
+    return EndpointModel(one_token, "verifier", calls, top_logprobs=_TOP_TOKENS, link=link)
+
+
+async def lists_letters(lister: EndpointModel, speaker: EndpointModel) -> bool:
+    """Whether the server lists the likeliest tokens, and a letter is among them when it was asked for one."""
+    try:
+        _, response = await lister.respond(_TRIAL)
+    except Rejected as refused:
+        if refused.kind == "forbidden":  # that may be the key: a finding needs a server that takes it
+            await speaker.complete(_TRIAL)
+        return False
+    return any(_names(token, choice) for token, _ in first_tokens(response) for choice in "AB")
 
 
 def by_first_token(tokens: Sequence[tuple[str, float]], choices: Sequence[str]) -> Probabilities:

@@ -18,6 +18,7 @@ from pipeline.models.features import PicturePixels, on_device, tried_features
 from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
 from pipeline.models.pictures_ahead import PicturesAhead
 from pipeline.models.prefill import Asked, SeparatePrefill, check_length
+from pipeline.models.replies import cut_after_stop
 from pipeline.models.scoring import softmax, token_batches
 from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
 from schemas.captions import Usage
@@ -220,12 +221,6 @@ class LocalModel:
         if self._features is None:
             return inputs
         return inputs | self._features.inputs([picture for prompt in batch for picture in prompt.pictures])
-
-
-def cut_after_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """The text up to the end of the stop string that ends first, that string included; and whether there is one."""
-    ends = [text.index(s) + len(s) for s in stop if s in text]
-    return (text[: min(ends)], True) if ends else (text, False)
 
 
 def _size(messages: Sequence[ChatMessage]) -> tuple[int, int]:

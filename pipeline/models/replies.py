@@ -1,5 +1,7 @@
 """From a raw chat completion to a `Reply`, and back for models that run in this process."""
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.models.chat import Reply
@@ -10,10 +12,92 @@ from schemas.errors import Rejected
 Response = dict[str, Any]
 """A chat completion as an OpenAI-compatible server gives it: what `calls/` keeps, whoever answered."""
 
+_WHOLE = {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "tool_calls", "function_call"}
+_CUT_OFF = {"length", "max_tokens", "model_length"}
+_WITHHELD = {"content_filter", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii"} | {
+    "image_safety",
+    "image_recitation",
+    "image_prohibited_content",
+}
+_BROKEN_OFF = {"error", "abort", "insufficient_system_resource"}
+"""How servers say, in any case, why a reply ends: OpenAI's words, and those that Gemini, Mistral, TGI, DeepSeek, vLLM,
+SGLang and OpenRouter let through."""
+
+_HIDDEN_PARTS = {"thinking", "reasoning"}
+_HIDDEN_FIELDS = ("reasoning_content", "reasoning")
+
+
+def reply_of(
+    key: str, model: str, response: Response, price: Price | None, stop: Sequence[str] = (), limit: int = 0
+) -> Reply:
+    """The reply in a response.
+
+    stop: texts after which it ends, where the server went on. limit: tokens it could have, 0 where that is not known;
+    a server that does not say why a reply ends may have cut it off there.
+    Raises Rejected where the provider withheld it (`content_filter`, `refusal`), or ended it for a reason that is not
+    known here (`unfinished`): what may be cut off is not taken for a whole reply.
+    """
+    finish, message = _finish(response), _message(response)
+    if finish in _WITHHELD:
+        raise Rejected("content_filter", f"{model} withheld its reply ({finish})")
+    if message.get("refusal"):
+        raise Rejected("refusal", f"{model} refused: {str(message['refusal'])[:200]}")
+    if finish not in _WHOLE | _CUT_OFF:
+        raise Rejected("unfinished", f"{model} ended its reply for a reason that is not known here: {finish!r}")
+    usage = usage_of(response, price)
+    silent = not response["choices"][0].get("finish_reason") and 0 < limit <= usage.completion_tokens
+    text, stopped = cut_after_stop(visible_text(response), stop)
+    return Reply(
+        key=key,
+        model=model,
+        text=text,
+        reasoning=_reasoning(message),
+        finish_reason="length" if (finish in _CUT_OFF or silent) and not stopped else "stop",
+        usage=usage,
+    )
+
+
+def usage_of(response: Response, price: Price | None) -> Usage:
+    """What a server counted. Tokens of its total that it counts neither as read nor as written are thoughts, which it
+    charges as written (Gemini, xAI). Where it counted nothing, the cost is unknown, unless tokens are free."""
+    counted = response.get("usage") or {}
+    prompt, details = counted.get("prompt_tokens") or 0, counted.get("prompt_tokens_details") or {}
+    completion = max(counted.get("completion_tokens") or 0, (counted.get("total_tokens") or 0) - prompt)
+    cached = details.get("cached_tokens") or counted.get("cache_read_input_tokens") or 0
+    images = details.get("image_tokens") or 0
+    known = price is not None and (prompt > 0 or price.free)
+    return Usage(
+        calls=1,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=min(cached, prompt),
+        cost_usd=price.dollars(prompt, completion, cached, images) if price and known else None,
+    )
+
+
+def broken_off(response: Response) -> bool:
+    """Whether the server says that an error of its own ended the reply: it is to be asked again, and not kept."""
+    return _finish(response) in _BROKEN_OFF
+
 
 def visible_text(response: Response) -> str:
-    """The text of the first choice, verbatim but for lone surrogates, which no file can hold."""
-    return _storable((response["choices"][0].get("message") or {}).get("content") or "")
+    """The text of the first choice, verbatim but for lone surrogates, which no file can hold.
+
+    Of content in parts it is those that are not marked as thoughts; tags such as `<think>` inside a text are text.
+    """
+    content = _message(response).get("content") or ""
+    if isinstance(content, str):
+        return _storable(content)
+    return _storable("".join(_text(part) for part in content if not _is_hidden(part)))
+
+
+def answer_in(text: str) -> str:
+    """The answer in a structured reply; the text as it is where the server did not keep to the form."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return str(found["answer"]) if isinstance(found, dict) and "answer" in found else text
 
 
 def first_tokens(response: Response) -> tuple[tuple[str, float], ...]:
@@ -23,39 +107,46 @@ def first_tokens(response: Response) -> tuple[tuple[str, float], ...]:
     return tuple((str(item["token"]), float(item["logprob"])) for item in listed)
 
 
+def cut_after_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text up to the end of the stop string that ends first, that string included; and whether there is one."""
+    ends = [text.index(s) + len(s) for s in stop if s in text]
+    return (text[: min(ends)], True) if ends else (text, False)
+
+
+def _message(response: Response) -> dict[str, Any]:
+    return response["choices"][0].get("message") or {}
+
+
+def _finish(response: Response) -> str:
+    """Why the first choice ends: one word in small letters, without what follows a colon; none counts as `stop`."""
+    word = str(response["choices"][0].get("finish_reason") or "stop")
+    return word.partition(":")[0].strip().casefold()
+
+
+def _reasoning(message: dict[str, Any]) -> str:
+    """What a server reports as thoughts, in a field of its own or as parts of the content."""
+    for name in _HIDDEN_FIELDS:
+        if message.get(name):
+            return _storable(_text(message[name]))
+    content = message.get("content")
+    return _storable("".join(_text(part) for part in content if _is_hidden(part)) if isinstance(content, list) else "")
+
+
+def _is_hidden(part: Any) -> bool:
+    return isinstance(part, dict) and (part.get("type") in _HIDDEN_PARTS or part.get("thought") is True)
+
+
+def _text(part: Any) -> str:
+    """The text of a part, which may hold parts in turn."""
+    if isinstance(part, list):
+        return "".join(map(_text, part))
+    if isinstance(part, dict):
+        return next((_text(part[name]) for name in ("text", "thinking", "reasoning") if part.get(name)), "")
+    return str(part or "")
+
+
 def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
-
-
-def reply_of(key: str, model: str, response: Response, price: Price | None) -> Reply:
-    """The reply in a response. Raises Rejected where the provider withheld it (`content_filter`, `refusal`)."""
-    choice = response["choices"][0]
-    message = choice.get("message") or {}
-    finish = str(choice.get("finish_reason") or "stop")
-    if finish == "content_filter":
-        raise Rejected("content_filter", f"{model} withheld its reply (content filter)")
-    if message.get("refusal"):
-        raise Rejected("refusal", f"{model} refused: {str(message['refusal'])[:200]}")
-    return Reply(
-        key=key,
-        model=model,
-        text=visible_text(response),
-        reasoning=_storable(str(message.get("reasoning_content") or message.get("reasoning") or "")),
-        finish_reason=finish,
-        usage=_usage(response.get("usage") or {}, price),
-    )
-
-
-def _usage(counted: dict[str, Any], price: Price | None) -> Usage:
-    cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    prompt, completion = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0
-    return Usage(
-        calls=1,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cached_tokens=cached,
-        cost_usd=price.dollars(prompt, completion, cached) if price else None,
-    )
 
 
 def response_of(reply: Reply) -> Response:

@@ -14,9 +14,17 @@ Request = dict[str, Any]
 
 
 def request_of(
-    config: Endpoint, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str], top_logprobs: int
+    config: Endpoint,
+    messages: Sequence[ChatMessage],
+    sample: int,
+    stop: Sequence[str],
+    top_logprobs: int,
+    choices: Sequence[str] = (),
 ) -> tuple[Request, str]:
-    """The request, and the key of it. sample: tells equal requests apart that want replies of their own."""
+    """The request, and the key of it. sample: tells equal requests apart that want replies of their own.
+
+    choices: the answers that a server with structured outputs is to allow, () for any text.
+    """
     request: Request = {
         "model": config.model,
         "messages": [_message(m, _image_hash) for m in messages],
@@ -28,9 +36,25 @@ def request_of(
         "stop": list(stop) or None,
         "logprobs": True if top_logprobs else None,
         "top_logprobs": top_logprobs or None,
+        "response_format": _one_of(choices) if choices else None,
     }
     request |= {name: value for name, value in optional.items() if value is not None}
-    return request, content_id({"request": request, "sample": sample})
+    return request, content_id({"request": request, "sample": sample, **identified(config)})
+
+
+def _one_of(choices: Sequence[str]) -> dict[str, Any]:
+    """OpenAI's structured output: `{"answer": …}` with one of the choices. See `replies.answer_in`."""
+    answer = {"type": "string", "enum": list(choices)}
+    schema = {"type": "object", "properties": {"answer": answer}, "required": ["answer"], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+
+
+def identified(config: Endpoint) -> dict[str, str]:
+    """What tells a model apart from others of its name, where the config says so: part of every key then.
+
+    The address is no part of it: a model that moves to another host keeps its replies.
+    """
+    return {"identity": config.identity} if config.identity else {}
 
 
 def with_images(request: Request, messages: Sequence[ChatMessage]) -> dict[str, Any]:

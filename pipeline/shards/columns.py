@@ -47,6 +47,7 @@ ROLLED_OUT = (
     Column("final_answer_chars", "length(r.final_answer)", "its characters"),
     Column("think_chars", "list_sum([length(t.think) for t in r.turns])::BIGINT", "characters of all thoughts"),
     Column("n_invalid", "len([1 for t in r.turns if t.error != ''])", "turns that broke the protocol"),
+    Column("n_cut_off", "len([1 for t in r.turns if t.error = 'cut_off'])", "turns cut off at the token limit"),
     Column("n_trainable", "len([1 for t in r.turns if t.trainable])", "turns that a trainer learns"),
     Column("reflected", "r.reflection IS NOT NULL", "a wrong rollout that the teacher corrected"),
     Column("n_hints", "len(r.hints)", "hints shown to the teacher"),

@@ -37,7 +37,7 @@ MEASURES = (
 class Spent:
     """What the model calls behind some rows consumed. cost_usd: dollars, None where the price of any call is unknown.
 
-    rows_without_price: how many rows have calls of unknown price.
+    known_usd: dollars of the rows whose cost is known; rows_without_price: how many rows have calls of unknown price.
     """
 
     calls: int
@@ -45,6 +45,7 @@ class Spent:
     completion_tokens: int
     cached_tokens: int
     cost_usd: float | None
+    known_usd: float
     rows_without_price: int
 
 
@@ -146,6 +147,7 @@ def _spent(rows: Rows, table: str) -> Spent:
     sums = [f"coalesce(sum({c.name}), 0)::BIGINT AS {c.name}" for c in USAGE if c.name != "cost_usd"]
     (row,) = rows.query(
         f"SELECT {', '.join(sums)}, count(*) FILTER ({unpriced}) AS rows_without_price, "
+        "coalesce(sum(cost_usd), 0.0) AS known_usd, "
         f"CASE WHEN count(*) FILTER ({unpriced}) = 0 THEN coalesce(sum(cost_usd), 0.0) END AS cost_usd FROM {table}"
     )
     return Spent(**row)

@@ -10,7 +10,7 @@ from pipeline.models.chat import ChatModel, Pictures, Reply, with_pixels
 from pipeline.stages.items import Care, Work, walk
 from pipeline.stages.reuse import EarlierCaptions
 from pipeline.subtitles import load_subtitles
-from prompts.captioning import CAPTION_LEVELS, Cue, caption_messages, caption_width, parse_caption
+from prompts.captioning import CAPTION_LEVELS, CUT_OFF, Cue, caption_messages, caption_width, parse_caption
 from prompts.protocol import Fault, ZoomProtocol
 from schemas.captions import CaptionNode, CaptionTree, Picture, Usage
 from schemas.config import AS_PUBLISHED, Captions, View
@@ -20,7 +20,7 @@ from schemas.video import FramePlan, PixelBudget, Video, uniform
 
 SPLIT_RULE = "duration*j/width**level"
 TRIES = 2
-"""How often a captioner is asked for one segment when its reply holds no caption."""
+"""How often a captioner is asked for one segment when its reply holds no caption, or was cut off."""
 
 _CHUNK = 16
 """Pictures taken from the decoder at a time: few enough to keep captioning close behind decoding."""
@@ -164,7 +164,7 @@ class CaptionStage:
                 error = f"{rejected.kind}: {rejected.message}"
                 break
             usage += reply.usage
-            found = parse_caption(reply.text)
+            found = CUT_OFF if reply.finish_reason == "length" else parse_caption(reply.text)
             caption, error = ("", found.name) if isinstance(found, Fault) else (found, "")
             if caption:
                 break

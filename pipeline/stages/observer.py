@@ -6,7 +6,7 @@ from pipeline.models.chat import Pictures, with_pixels
 from pipeline.stages.search import Search
 from pipeline.stages.teaching import Teaching
 from pipeline.stages.videos import OpenVideos
-from prompts.captioning import parse_qa, qa_messages
+from prompts.captioning import CUT_OFF, parse_qa, qa_messages
 from prompts.protocol import Fault, Setting
 from schemas.captions import CaptionNode, CaptionTree, Usage
 from schemas.errors import Rejected
@@ -84,7 +84,7 @@ class Observer:
         messages = qa_messages(frames, action.query or "")
         reply = await self.teaching.answerer.complete(with_pixels(messages, self.pictures))
         self.usage += reply.usage
-        answer = parse_qa(reply.text)
+        answer = CUT_OFF if reply.finish_reason == "length" else parse_qa(reply.text)
         if isinstance(answer, Fault):
             return Observation(call_id=action.call_id, kind="error", text=answer.message, call_key=reply.key)
         return Observation(

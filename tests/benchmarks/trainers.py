@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.store import RunStore
+from tests.benchmarks.environments import Failed
 from tests.benchmarks.trainer_cases import Case, Wanted, cases, make_runs, task, wanted
-from tests.benchmarks.trainer_envs import PACKAGES, Failed, ask, python_of
+from tests.benchmarks.trainer_envs import PACKAGES, ask, python_of
 
 
 @dataclass

@@ -17,6 +17,17 @@ from pipeline.models.endpoint_scorer import EndpointScorer, by_first_token, by_s
 from schemas.config import EndpointVerifier, RunConfig
 from schemas.errors import Fatal, Rejected
 from tests.models.chats import jpeg
+from tests.provider_servers import (
+    SERVERS,
+    Server,
+    anthropic,
+    openai,
+    openrouter,
+    sglang,
+    strict,
+    transformers_serve,
+    vllm,
+)
 
 Answer = Callable[[dict[str, Any], int], web.Response | Awaitable[web.Response]]
 TOKENS = {"A": -0.5, " A": -2.0, "B": -3.0, "a": -0.1, "The": -5.0}
@@ -174,7 +185,7 @@ def test_one_refused_probe_is_raised_after_the_others_were_kept(tmp_path: Path) 
 
 def test_a_server_that_is_down_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(Fatal, match="verifier endpoint does not answer"):
-        scorer("http://127.0.0.1:9/v1", tmp_path, retries=0).score([probe()])
+        scorer("http://127.0.0.1:9/v1", tmp_path, retries=0, outage_s=0).score([probe()])
 
 
 def test_a_verifier_with_a_base_url_is_an_endpoint_whose_temperature_is_its_own() -> None:
@@ -223,3 +234,34 @@ def test_the_server_sees_a_beginning_before_what_goes_on_from_it(tmp_path: Path)
     named = [event for event in order if event[1]]
     assert named.index(("went", "first")) < named.index(("came", "second"))
     assert named.index(("came", "blind")) < named.index(("went", "first"))
+
+
+@pytest.mark.parametrize("answer", SERVERS, ids=lambda server: server.__name__)
+def test_a_verifier_works_with_every_provider_by_what_it_gives(answer: Server, tmp_path: Path) -> None:
+    with server(lambda body, _: answer(body)) as (url, seen):
+        verifier = scorer(url, tmp_path, samples=2)
+        (probabilities,) = verifier.score([probe(choices=("A", "B"))]).probabilities
+    lists = answer in (openai, vllm, sglang, openrouter)
+    assert verifier.name == ("m@logprobs" if lists else "m@2 samples")
+    assert (probabilities[0] > 0.6) == lists and sum(probabilities) == pytest.approx(1)
+    assert all(body["temperature"] == 1 for body in seen)
+
+
+@pytest.mark.parametrize("answer", SERVERS, ids=lambda server: server.__name__)
+def test_answers_are_held_to_the_choices_where_a_server_can_and_plain_elsewhere(answer: Server, tmp_path: Path) -> None:
+    with server(lambda body, _: answer(body)) as (url, seen):
+        settings = {"answer_by": "text", "structured": True, "samples": 2}
+        fish, moon = scorer(url, tmp_path, **settings).score([probe(choices=("a fish", "a moon"))]).probabilities[0]
+    plain = answer in (anthropic, transformers_serve, strict)  # whose answers name neither
+    assert (fish, moon) == pytest.approx((0.5, 0.5) if plain else (1 / 6, 5 / 6))
+    assert all(("response_format" in body) == (answer is not strict or body in seen[:2]) for body in seen)
+
+
+def test_a_key_that_is_refused_is_no_finding_about_log_probabilities(tmp_path: Path) -> None:
+    refusal = {"error": {"message": "no"}}
+    with (
+        server(lambda *_: web.json_response(refusal, status=403)) as (url, seen),
+        pytest.raises(Fatal, match="the key was refused"),
+    ):
+        scorer(url, tmp_path).score([probe()])
+    assert len(seen) == 2 and not list(tmp_path.rglob("*.json"))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.models.chat import ChoiceQuestion, Reply
-from pipeline.models.local import LocalModel, cut_after_stop
+from pipeline.models.local import LocalModel
+from pipeline.models.replies import cut_after_stop
 from schemas.errors import Rejected
 from tests.models.chats import LETTERS, QUESTION, by_hand, chat, jpeg, probe
 

@@ -89,6 +89,13 @@ def test_a_setting_belongs_to_the_stages_whose_rows_depend_on_it(tmp_path: Path,
     assert [stage for stage in plain if fingerprint(plain[stage]) != fingerprint(set_so[stage])] == stages
 
 
+def test_an_identity_makes_another_model_and_a_run_without_one_stays_as_it_was(tmp_path: Path) -> None:
+    plain = stage_settings(load_job(written(tmp_path, JOB)), "1")
+    named = stage_settings(load_job(written(tmp_path, JOB.replace("model: m,", "model: m, identity: awq,"))), "1")
+    assert not any("identity" in name for name in plain["replay"])
+    assert named["replay"] == {**plain["replay"], "teacher.identity": "awq"} and named["caption"] == plain["caption"]
+
+
 def test_a_missing_job_file_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="zoomtrail init"):
         load_job(tmp_path / "none.yaml")
@@ -97,6 +104,13 @@ def test_a_missing_job_file_says_how_to_get_one(tmp_path: Path) -> None:
 def test_cached_tokens_cost_their_own_price() -> None:
     assert Price(input=2, output=10, cached_input=1).dollars(1_000_000, 100_000, 400_000) == pytest.approx(2.6)
     assert Price(input=2, output=10).dollars(1_000_000, 0, 400_000) == pytest.approx(2.0)
+
+
+def test_image_tokens_cost_their_own_price_and_no_token_is_charged_twice() -> None:
+    price = Price(input=2, output=10, cached_input=1, image=4)
+    assert price.dollars(1_000_000, 0, image_tokens=600_000) == pytest.approx(0.8 + 2.4)
+    assert price.dollars(1_000_000, 0, cached_tokens=700_000, image_tokens=600_000) == pytest.approx(0.7 + 1.2)
+    assert Price(input=2, output=10).dollars(1_000_000, 0, image_tokens=600_000) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,6 +13,7 @@ from aiohttp import web
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage
 from pipeline.models.endpoint import EndpointModel
+from pipeline.models.request import request_of
 from schemas.config import Endpoint, Price
 from schemas.errors import Fatal, Rejected
 
@@ -46,7 +47,7 @@ async def endpoint(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    config = Endpoint(model="m", base_url=url, **{"retries": 3, "timeout_s": 5, **settings})
+    config = Endpoint(model="m", base_url=url, **{"retries": 3, "timeout_s": 5, "outage_s": 0, **settings})
     model = EndpointModel(config, "teacher", CallStore(str(tmp_path)))
     try:
         yield model, seen
@@ -206,6 +207,15 @@ def test_images_are_sent_and_change_the_key(tmp_path: Path) -> None:
             assert seen[0]["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/jpeg;base64,")
 
     asyncio.run(scene())
+
+
+def test_the_keys_of_earlier_versions_stand() -> None:
+    config = Endpoint(model="m", base_url="http://a/v1", temperature=0.5)
+    chat = [ChatMessage("system", ("be brief",)), ChatMessage("user", ("see", b"\xff\xd8one"))]
+    _, key = request_of(config, chat, 1, ("</answer>",), 0)
+    assert key == "2ad2e0a3eb93e389f380eaee369239dd0ebfee6bf7e0f1324e5e8770015e0932"
+    _, listed = request_of(config.model_copy(update={"temperature": None}), [ChatMessage("user", ("hi",))], 0, (), 5)
+    assert listed == "a0563bbaa9048a9246409dadaaeeb36ab2b16d973ab3ce2d3ccb8bac57d4ff03"
 
 
 def test_the_key_stays_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,3 +52,14 @@ def test_captions_from_fewer_or_smaller_frames_cost_less(view: dict[str, int]) -
     assert full["captioner"][0] == narrowed["captioner"][0] == 84
     assert narrowed["captioner"][1] < full["captioner"][1] / 2
     assert narrowed["teacher"] == full["teacher"]
+
+
+def test_an_endpoint_without_a_price_costs_an_unknown_sum_and_a_local_model_nothing() -> None:
+    job = {
+        "protocol": "longvideo_r1",
+        "source": {"path": "q", "videos": "v"},
+        "teacher": {"model": "m", "base_url": "http://h/v1"},
+        "captioner": {"path": "c"},
+    }
+    roles = estimate(RunConfig.model_validate(job), protocol("longvideo_r1"), [(VIDEO, 3)], 2)
+    assert {role.role: role.dollars for role in roles} == {"captioner": 0.0, "teacher": None}

@@ -110,6 +110,7 @@ def test_an_unknown_price_is_never_shown_as_nothing(rows: Rows) -> None:
     everything = collect(rows, preset("default"))
     teach = everything.spent["teach"]
     assert (teach.calls, teach.prompt_tokens, teach.cost_usd, teach.rows_without_price) == (12, 600, None, 1)
+    assert teach.known_usd == 1.25
     priced = collect(rows, preset("default"), "cost_usd IS NOT NULL AND calls > 0").spent["teach"]
     assert (priced.calls, priced.cost_usd, priced.rows_without_price) == (10, 1.25, 0)
 
@@ -175,7 +176,7 @@ def test_piped_output_is_plain_text_on_whole_lines(store: RunStore, capsys: pyte
     lines = [line.split() for line in text.splitlines()]
     assert ["planned", "12"] in lines and ["kept", "1", "8.3", "%"] in lines
     assert "12 planned = 3 answered + 1 gave_up + 1 malformed + 5 failed + 2 not_run" in text
-    assert "unknown (1 row unpriced)" in text
+    assert "unknown, at least 1.2500 (1 row unpriced)" in text
     assert "[red]" in text  # a model's words are shown as they are, not as markup
 
 

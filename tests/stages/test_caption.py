@@ -38,8 +38,9 @@ def captioned(
     name: str = "longvideo_r1",
     subtitles: str | None = None,
     view: View = AS_PUBLISHED,
+    finish_reason: str = "stop",
 ) -> tuple[CaptionTree, ScriptedModel]:
-    model = ScriptedModel(say)
+    model = ScriptedModel(say, finish_reason)
     stage = CaptionStage(protocol(name), model, Captions(), subtitles, "fingerprint", view)
     (tree,) = asyncio.run(stage.run([VideoJob("clip.mp4", clip(folder))], Care()))
     return tree, model
@@ -94,6 +95,12 @@ def test_a_reply_without_a_caption_is_asked_for_again_once(tmp_path: Path) -> No
     )
     assert {node.caption for node in tree.nodes} == {"late"}
     assert model.counts.sent == 168 == tree.usage.calls
+
+
+def test_a_caption_that_was_cut_off_is_asked_for_again_and_never_kept(tmp_path: Path) -> None:
+    tree, model = captioned(tmp_path, lambda messages, sample: "<caption>and then and then", finish_reason="length")
+    assert {(node.caption, node.error) for node in tree.nodes} == {("", "cut_off")}
+    assert model.counts.sent == 168 and tree.error is not None and tree.error.message.endswith("no caption: cut_off")
 
 
 def test_a_refused_leaf_closes_only_that_segment(tmp_path: Path) -> None:

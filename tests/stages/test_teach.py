@@ -127,6 +127,14 @@ def test_captions_are_walked_and_a_leaf_is_asked(caption_tree: CaptionTree) -> N
     assert sum(isinstance(part, bytes) for part in answerer.asked[0][-1].parts) == len(answer.frames)
 
 
+def test_an_answer_about_a_clip_that_was_cut_off_is_not_shown_as_one(caption_tree: CaptionTree) -> None:
+    teacher = ScriptedModel(in_turn('<think>Leaf.</think><tool>video_qa((2,3,1), "Which?")</tool>', ANSWER))
+    answerer = ScriptedModel(lambda m, s: "<reasoning>seen</reasoning><answer>green, or rather", finish_reason="length")
+    (told,) = taught(caption_tree, teacher, "longvideo_r1", answerer=answerer).turns[0].observations
+    assert told.kind == "error" and "cut off" in told.text and told.call_key
+    assert "or rather" not in text_of(teacher.asked[1])
+
+
 def test_a_view_narrows_zooms_and_clips_that_are_asked_about(
     frames_tree: CaptionTree, caption_tree: CaptionTree
 ) -> None:

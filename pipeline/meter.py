@@ -1,0 +1,196 @@
+"""One meter for all workers of a run: which calls may begin, and what all of them have come to. Knows no Ray."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+
+from pipeline.accounts import AHEAD_S, Account, Client
+from pipeline.circuit import Circuit
+from pipeline.leases import Grant, Lease, Need, Report, Spent, Used
+from schemas.config import Budget, Endpoint
+
+_SILENT_S = 30.0
+"""A client that holds leases and was silent for so long is dead; it reports every second."""
+
+_UNTRIED = 8
+"""Calls of a role in flight under a budget before the first answer shows how its prompts are counted."""
+
+
+class Meter:
+    """Lets calls begin as the limits, the budget and the state of each provider allow.
+
+    Every call needs leave of its own: a place in the even flow of requests and tokens, one of the calls in flight, and
+    the most that it can cost, set aside from the budget until its reply is durable. So only tokens that a server counts
+    and nobody could foresee can exceed a budget. Where nothing is limited, calls are free.
+
+    endpoints: by role; earlier: what the run's earlier sessions used, by role; clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        budget: Budget | None = None,
+        earlier: Mapping[str, Used] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._prices = {role: endpoint.price for role, endpoint in endpoints.items()}
+        self._budget = budget or Budget()
+        self._earlier = {role: (earlier or {}).get(role, Used()) for role in endpoints}
+        self._clock = clock
+        self._clients: dict[str, Client] = {}
+        self._totals = {role: Used() for role in endpoints}
+        same: dict[tuple[str, str, str], list[str]] = {}
+        for role, endpoint in endpoints.items():
+            same.setdefault((endpoint.base_url, endpoint.model, endpoint.api_key_env), []).append(role)
+        self._accounts: dict[str, Account] = {}
+        for roles in same.values():
+            self._accounts |= dict.fromkeys(roles, Account([endpoints[role] for role in roles]))
+
+    def exchange(self, report: Report) -> Grant:
+        """Takes a report and gives leave for calls. Raises KeyError for a role that is no endpoint's."""
+        now, account = self._clock(), self._accounts[report.role]
+        client = self._noted(report, account, now)
+        leases, stop = self._decided(report, client, account, now)
+        client.gets(leases)
+        circuit = account.circuit
+        return Grant(
+            leases=tuple(leases),
+            free=not (account.limited or self._budgeted or circuit.open or now < circuit.held_until),
+            again_s=account.again_s(len(leases) < len(report.wanted), now),
+            hold_s=max(0.0, circuit.held_until - now),
+            paused=circuit.open,
+            answered=account.answered,
+            stop=stop,
+        )
+
+    def forget(self, worker: str) -> None:
+        """A worker has died: its leases come back."""
+        for name, client in self._clients.items():
+            if name.startswith(f"{worker}/"):
+                self._bury(client)
+
+    def spent(self) -> dict[str, Spent]:
+        """By role."""
+        return {role: self._spent(role) for role in self._totals}
+
+    @property
+    def _budgeted(self) -> bool:
+        return self._budget != Budget()
+
+    def _noted(self, report: Report, account: Account, now: float) -> Client:
+        client = self._clients.get(report.client)
+        if client is None:
+            client = self._clients[report.client] = Client(report.role)
+            account.clients.append(client)
+        new = report.used - client.used
+        self._totals[report.role] += new
+        account.note(new, report, now)
+        client.says(report, now)
+        for other in self._clients.values():
+            if now - other.seen_at > _SILENT_S:
+                self._bury(other)
+        return client
+
+    def _bury(self, client: Client) -> None:
+        total = self._totals[client.role]
+        calls = max(total.measured, 1)
+        client.dies(total.tokens / calls, total.dollars / calls)
+
+    def _decided(self, report: Report, client: Client, account: Account, now: float) -> tuple[list[Lease], str]:
+        """Leases for the first of the calls that are wanted, and why there will never be one, "" where there may."""
+        circuit, wanted = account.circuit, report.wanted
+        if circuit.open:
+            if account.probing:
+                return [], ""
+            if circuit.hopeless(now):
+                return [], _outage(report.role, circuit, now)
+            wanted = wanted[: int(now >= circuit.next_probe_at())]
+        elif now < circuit.held_until:
+            return [], ""
+        elif account.limited or self._budgeted:
+            wanted = wanted[: account.share(client, now)]
+        else:
+            return [], ""
+        leases = self._leases(report.role, account, wanted, now)
+        if leases and circuit.open:
+            circuit.probe(now)
+        return leases, "" if leases or not wanted else self._exhausted(report.role, wanted[0])
+
+    def _leases(self, role: str, account: Account, wanted: Sequence[Need], now: float) -> list[Lease]:
+        leases: list[Lease] = []
+        tokens_left, dollars_left = self._left()
+        if self._budgeted and not self._totals[role].answered:
+            wanted = wanted[: max(0, _UNTRIED - sum(c.held for c in self._clients.values() if c.role == role))]
+        for need in wanted:
+            at, (tokens, dollars) = account.next_at(now), self._most(role, need)
+            tokens_left, dollars_left = tokens_left - tokens, dollars_left - dollars
+            if at > now + AHEAD_S or min(tokens_left, dollars_left) < 0:
+                break
+            expected = self._expected(role, need)
+            account.take(expected, now)
+            leases.append(Lease(max(0.0, at - now), expected, tokens, dollars, account.circuit.open))
+        return leases
+
+    def _left(self) -> tuple[float, float]:
+        """Tokens and dollars of the budget that are neither used nor set aside."""
+        totals = [*self._totals.values(), *self._earlier.values()]
+        clients = self._clients.values()
+        tokens = sum(t.tokens + t.assumed_tokens for t in totals) + sum(c.tokens + c.lost_tokens for c in clients)
+        dollars = sum(t.dollars + t.assumed_dollars for t in totals) + sum(c.dollars + c.lost_dollars for c in clients)
+        return (self._budget.tokens or float("inf")) - tokens, (self._budget.dollars or float("inf")) - dollars
+
+    def _most(self, role: str, need: Need) -> tuple[int, float]:
+        """The most tokens and dollars that a call may use; its prompt is counted as the server has counted others."""
+        total, price = self._totals[role], self._prices[role]
+        prompt = ceil(need.prompt * total.prompt / total.guessed) if total.guessed else need.prompt
+        return prompt + need.completion, price.dollars(prompt, need.completion) if price else 0.0
+
+    def _expected(self, role: str, need: Need) -> int:
+        """The tokens that a call will probably use: its completion is as long as others were."""
+        total = self._totals[role]
+        if not total.guessed:
+            return need.prompt + need.completion
+        return ceil(need.prompt * total.prompt / total.guessed + total.completion / total.measured)
+
+    def _exhausted(self, role: str, need: Need) -> str:
+        """Why the budget lets no call begin any more; "" while it does, or others are in flight that may leave some."""
+        (tokens_left, dollars_left), (tokens, dollars) = self._left(), self._most(role, need)
+        if any(client.held for client in self._clients.values()) or (tokens <= tokens_left and dollars <= dollars_left):
+            return ""
+        calls = sum(total.answered for total in (*self._totals.values(), *self._earlier.values()))
+        if dollars > dollars_left:
+            name, budget = "dollars", self._budget.dollars or 0.0
+            spent, most = f"${budget - dollars_left:.4f} of ${budget:g}", f"${dollars:.4f}"
+        else:
+            name, whole = "tokens", self._budget.tokens or 0
+            spent, most = f"{whole - tokens_left:,.0f} of {whole:,} tokens", f"{tokens:,} tokens"
+        return (
+            f"the budget is used up: {spent} for {calls:,} calls, and the next one ({role}) may take {most}. "
+            f"Raise budget.{name} and run the same command again to go on."
+        )
+
+    def _spent(self, role: str) -> Spent:
+        total, earlier = self._totals[role], self._earlier[role]
+        clients = [client for client in self._clients.values() if client.role == role]
+        return Spent(
+            sent=total.sent,
+            answered=total.answered,
+            failed=dict(total.failed),
+            prompt_tokens=total.prompt,
+            completion_tokens=total.completion,
+            cached_tokens=total.cached,
+            dollars=total.dollars,
+            unpriced=total.unpriced,
+            in_flight=sum(client.in_flight for client in clients),
+            waiting=sum(client.waiting for client in clients),
+            paused=self._accounts[role].circuit.open,
+            earlier_tokens=earlier.tokens,
+            earlier_dollars=earlier.dollars,
+        )
+
+
+def _outage(role: str, circuit: Circuit, now: float) -> str:
+    return (
+        f"{role} endpoint does not answer: {circuit.trouble} (no call for {circuit.lasted_s(now):.0f} s). "
+        "Run the same command again to go on."
+    )
