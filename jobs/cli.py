@@ -97,6 +97,24 @@ def verify(
 
 
 @app.command()
+def calls(
+    run: RunDirectory,
+    role: Annotated[str | None, typer.Option(help="Only calls of this role, such as teacher.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only calls of this model.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Print one line per call.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Calls listed at most.")] = 50,
+    show: Annotated[str | None, typer.Option(metavar="KEY", help="Print one call: its request and reply.")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Count the calls that no row refers to any more.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --prune: remove them.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show what was paid for: the kept calls by role and model, or one by one; prune those of no more use."""
+    from jobs.calls import Wanted, calls
+
+    calls(run, Wanted(listed, show, prune, yes, role, model, limit, as_json))
+
+
+@app.command()
 def cut(
     run: RunDirectory,
     name: Annotated[str, typer.Argument(help="Name of the cut: RUN/cuts/NAME.")],

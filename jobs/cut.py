@@ -91,7 +91,7 @@ def _condition(preset: str | None, where: str | None) -> "Condition":
 
 
 def _report(made: "Cut", run: str) -> None:
-    from jobs.stats import printable
+    from jobs.tables import printable
 
     found = made.funnel
     for loss in found.losses:

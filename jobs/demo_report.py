@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.presets import DEFAULT, preset
-from jobs.stats import printable
+from jobs.tables import printable
 from pipeline.demo.questions import NEED_A_ZOOM
 from pipeline.shards.cut import Cut, Order, cut
 from pipeline.shards.funnel import LEVELS, Funnel

@@ -68,7 +68,7 @@ def _planned(url: str, another: Another) -> Run:
     if not _NAME.fullmatch(another.called):
         raise UserError(f"--name {another.called!r}: letters, digits, '.', '_' and '-' only")
     own = RunStore(url).require()
-    recorded = RunConfig.model_validate(own.config())
+    recorded = RunConfig.model_validate(own.recorded_config())
     config = recorded.model_copy(update={"verifier": another.config()})
     settings = stage_settings(config, protocol(config.protocol).version)
     own_settings = own.recorded_settings() or {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prompts.captioning import CAPTION_LEVELS, caption_width
 from prompts.protocol import ZoomProtocol
-from schemas.config import Endpoint, RunConfig
+from schemas.config import Endpoint, EndpointCaptioner, RunConfig
 from schemas.timeline import LEVELS
 from schemas.video import FramePlan, PixelBudget, Video
 
@@ -63,6 +63,8 @@ def _priced(role: str, model: object, calls: int, prompt: int, completion: int) 
     if not isinstance(model, Endpoint):
         return RoleEstimate(role, calls, prompt, completion, 0.0)
     dollars = model.price.dollars(prompt, completion) if model.price else None
+    if model.price and dollars is not None and isinstance(model, EndpointCaptioner) and model.batch:
+        dollars = model.price.by_batch(dollars)
     return RoleEstimate(role, calls, prompt, completion, dollars)
 
 

@@ -86,10 +86,10 @@ class RunStore:
 
     def recorded_settings(self) -> dict[str, dict[str, Any]] | None:
         """The settings that the run was begun with, by stage; None before it was begun."""
-        data = self.storage.read_or_none("run.yaml")
-        if data is None:
+        document = self._document()
+        if document is None:
             return None
-        settings: dict[str, dict[str, Any]] = yaml.safe_load(data)["settings"]
+        settings: dict[str, dict[str, Any]] = document["settings"]
         if self.verifier:
             further = self.storage.read_or_none(self._verifier_file())
             if further is None:
@@ -97,9 +97,13 @@ class RunStore:
             settings["replay"] = yaml.safe_load(further)
         return settings
 
-    def config(self) -> dict[str, Any]:
-        """The job as it was last run, as plain values."""
-        return dict(yaml.safe_load(self.storage.read("run.yaml"))["config"])
+    def recorded_config(self) -> dict[str, Any]:
+        """The config that the run was last carried out with, as this or an earlier version wrote it; {} before that."""
+        return (self._document() or {}).get("config") or {}
+
+    def _document(self) -> dict[str, Any] | None:
+        data = self.storage.read_or_none("run.yaml")
+        return None if data is None else yaml.safe_load(data)
 
     def open_verifier(self, settings: dict[str, Any]) -> None:
         """Begins the verdicts of a further verifier, or continues them. settings: of the replay stage.

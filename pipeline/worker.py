@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.leases import Link
-from pipeline.models.build import chat_model, embedder, scorer
+from pipeline.models.build import caption_model, chat_model, embedder, scorer
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatModel
 from pipeline.models.replies import visible_text
@@ -22,6 +22,7 @@ from pipeline.stages.teach import TeachStage
 from pipeline.stages.teaching import Teaching
 from pipeline.store import RunStore
 from prompts.judging import ONCE_BY_LETTER, Asking
+from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree, Usage
 from schemas.config import EndpointVerifier, RunConfig
@@ -33,6 +34,11 @@ from schemas.verdict import Verdict
 _THREADS = 32
 """Threads of a worker: they wait for files and decoders, so there are more of them than cores."""
 
+_VIDEOS = 2
+"""Videos captioned at once."""
+
+_BATCH_VIDEOS = 16
+"""The same where captions come by batches: more go in one, and the frames of all stay in memory meanwhile."""
 
 _LOCAL_VIDEOS, _REMOTE_VIDEOS = 2, 8
 """Videos under replay at once: a model in this process reads one while the next is decoded; a server takes many."""
@@ -128,13 +134,13 @@ class Worker:
     def _build(self) -> Any:
         config, stage = self.assignment.config, self.assignment.stage
         zoom = protocol(config.protocol)
-        if config.captioner is not None and stage in ("caption", "teach"):
-            self._models["captioner"] = chat_model(config.captioner, "captioner", self._calls, zoom, self.link)
-        captioner = self._models.get("captioner")
         if stage == "caption":
-            settings, subtitles, view = config.captions, config.source.subtitles, config.view
-            return CaptionStage(zoom, captioner, settings, subtitles, self.assignment.fingerprint, view)
+            return self._caption_stage(zoom)
         if stage == "teach":
+            captioner = None
+            if config.captioner is not None:
+                captioner = chat_model(config.captioner, "captioner", self._calls, zoom, self.link)
+                self._models["captioner"] = captioner
             teacher = self._models["teacher"] = chat_model(config.teacher, "teacher", self._calls, zoom, self.link)
             student = None
             if config.student is not None:
@@ -148,6 +154,14 @@ class Worker:
         judge, chooser = scorer(verifier, self._calls, self.link), embedder(config.embedder)
         videos = _REMOTE_VIDEOS if isinstance(verifier, EndpointVerifier) else _LOCAL_VIDEOS
         return ReplayStage(zoom, judge, self._reply_text, config.view, asking, videos, chooser)
+
+    def _caption_stage(self, zoom: ZoomProtocol) -> CaptionStage:
+        config, captioner = self.assignment.config, None
+        if config.captioner is not None:
+            captioner = self._models["captioner"] = caption_model(config.captioner, self._calls, zoom, self.link)
+        limit = _BATCH_VIDEOS if getattr(config.captioner, "batch", False) else _VIDEOS
+        settings, subtitles, view = config.captions, config.source.subtitles, config.view
+        return CaptionStage(zoom, captioner, settings, subtitles, self.assignment.fingerprint, view, limit)
 
     def _reply_text(self, key: str) -> str | None:
         response = self._calls.get(key)

@@ -44,12 +44,14 @@ class Price(Record):
 
     cached_input: for prompt tokens served from the provider's cache; image: for those of pictures, where the server
     counts them apart. Both are as `input` where they are left out.
+    batch: what a call answered by a provider's batch costs, as a share of these (often 0.5); None: not known.
     """
 
     input: NonNegativeFloat
     output: NonNegativeFloat
     cached_input: NonNegativeFloat | None = None
     image: NonNegativeFloat | None = None
+    batch: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @property
     def free(self) -> bool:
@@ -69,6 +71,10 @@ class Price(Record):
         image_price = self.input if self.image is None else self.image
         read = (prompt_tokens - cached - images) * self.input + cached * cached_price + images * image_price
         return (read + completion_tokens * self.output) / 1e6
+
+    def by_batch(self, dollars: float) -> float | None:
+        """What calls of so many dollars cost where a batch answers them; None where that is not known."""
+        return None if self.batch is None else dollars * self.batch
 
 
 class Limits(Record):
@@ -131,6 +137,22 @@ class Endpoint(Record):
         return url
 
 
+class EndpointCaptioner(Endpoint):
+    """A captioner behind an OpenAI-compatible server.
+
+    batch: captions are asked for by the provider's batches (`/files`, `/batches`): cheaper, and answered within a day.
+    May be switched at any time: what is answered stays, and what a batch has not answered is then asked for live.
+    """
+
+    batch: bool = False
+
+    @model_validator(mode="after")
+    def _batch_price(self) -> "EndpointCaptioner":
+        if self.batch and self.price and self.price.batch is None:
+            raise ValueError("price.batch is missing: the share of the price that a batch costs, such as 0.5")
+        return self
+
+
 class Local(Record):
     """A vision-language model run by `transformers` in the worker: on the GPU where there is one, else on the CPU."""
 
@@ -190,6 +212,7 @@ class Demo(Record):
 
 
 ChatModelConfig = Annotated[Endpoint | Local | Demo, Field(discriminator="backend")]
+CaptionerConfig = Annotated[EndpointCaptioner | Local | Demo, Field(discriminator="backend")]
 VerifierConfig = Annotated[Verifier | EndpointVerifier | Demo, Field(discriminator="backend")]
 
 
@@ -301,7 +324,7 @@ class RunConfig(Record):
     protocol: str = "videozoomer"
     attempts: PositiveInt = 2
     source: Source
-    captioner: ChatModelConfig | None = None
+    captioner: CaptionerConfig | None = None
     teacher: ChatModelConfig
     student: ChatModelConfig | None = None
     verifier: VerifierConfig | None = None
@@ -353,6 +376,7 @@ _HOW_NOT_WHAT = {
     "timeout_s",
     "retries",
     "concurrency",
+    "batch",
     "price",
     "limits",
     "outage_s",

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.leases import Link
+from pipeline.models.batch_log import BatchLog
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply, Scorer
 from pipeline.models.chat import Embedder as EmbedderModel
 from pipeline.models.replies import reply_of, response_of
 from prompts.protocol import ZoomProtocol
-from schemas.config import Demo, Embedder, Endpoint, EndpointVerifier, Local, Price, Verifier
+from schemas.config import Demo, Embedder, Endpoint, EndpointCaptioner, EndpointVerifier, Local, Price, Verifier
 from schemas.errors import UserError
 from schemas.record import content_id
 
@@ -58,6 +59,22 @@ class RememberedModel:
             response = response_of(reply)
             await asyncio.to_thread(self._calls.put, key, self._role, {"model": self.name, "sample": sample}, response)
         return reply_of(key, self.name, response, _OWN_HARDWARE)
+
+
+def caption_model(
+    config: Endpoint | Local | Demo, calls: CallStore, protocol: ZoomProtocol, link: Link | None = None
+) -> ChatModel:
+    """The captioner where it captions: no caption waits for another, so that they may go through batches.
+
+    link: see `chat_model`. Raises UserError where a local model cannot be loaded.
+    """
+    if isinstance(config, EndpointCaptioner) and (
+        config.batch or not all(record.closed for record in BatchLog(calls.url).records())
+    ):
+        from pipeline.models.batches import BatchModel
+
+        return BatchModel(config, "captioner", calls)
+    return chat_model(config, "captioner", calls, protocol, link)
 
 
 def chat_model(

@@ -3,28 +3,70 @@
 import json
 from typing import Any
 
-from pipeline.storage import Storage
+from pipeline.storage import Storage, StoredFile
+
+FOLDER = "calls"
+
+Document = dict[str, Any]
+"""A kept call: {key, role, request (without images), response (raw)}."""
 
 
 class CallStore:
-    """`RUN/calls/ab/ab12….json`: {key, role, request (without images), response (raw)}.
+    """`RUN/calls/ab/ab12….json`: a `Document`.
 
     Two workers that race on one key write the same name atomically; either content is a true reply to that request.
+    unreadable: keys whose file was found to be no such document (cut off, empty, foreign): their calls are made again.
     """
 
     def __init__(self, run_url: str) -> None:
-        self._storage = Storage(run_url)
+        self.url = run_url
+        self.storage = Storage(run_url)
+        self.unreadable: set[str] = set()
 
     @staticmethod
     def name(key: str) -> str:
-        return f"calls/{key[:2]}/{key}.json"
+        return f"{FOLDER}/{key[:2]}/{key}.json"
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The raw response of an earlier identical request, or None."""
-        data = self._storage.read_or_none(self.name(key))
-        return None if data is None else dict(json.loads(data)["response"])
+        """The raw response of an earlier identical request, or None. Raises Fatal where that cannot be found out."""
+        document = self.document(key)
+        return None if document is None else dict(document["response"])
+
+    def document(self, key: str) -> Document | None:
+        """All that is kept of a call, or None. Raises Fatal where that cannot be found out."""
+        data = self.storage.read_or_none(self.name(key))
+        if data is None:
+            return None
+        document = _document(data, key)
+        if document is None:
+            self.unreadable.add(key)
+        return document
+
+    def folders(self) -> list[str]:
+        """The folders that hold calls, by the first two digits of their keys."""
+        return self.storage.folders(FOLDER)
+
+    def files(self, folder: str) -> list[StoredFile]:
+        """All files of such a folder: calls, and what writers that were killed have left."""
+        return self.storage.files(f"{FOLDER}/{folder}")
+
+    def remove(self, folder: str, name: str) -> None:
+        """Removes a file of such a folder. Raises Fatal where it cannot."""
+        self.storage.remove(f"{FOLDER}/{folder}/{name}")
 
     def put(self, key: str, role: str, request: dict[str, Any], response: dict[str, Any]) -> None:
         """Makes a response durable. Raises Fatal where it cannot be written."""
         document = {"key": key, "role": role, "request": request, "response": response}
-        self._storage.write(self.name(key), json.dumps(document).encode())
+        self.storage.write(self.name(key), json.dumps(document).encode())
+
+
+def _document(data: bytes, key: str) -> Document | None:
+    """The document in a file, None where it is none of this key."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.get("key") != key:
+        return None
+    whole = isinstance(document.get("request"), dict) and isinstance(document.get("response"), dict)
+    return document if whole else None

@@ -12,6 +12,9 @@ from schemas.errors import Rejected
 Response = dict[str, Any]
 """A chat completion as an OpenAI-compatible server gives it: what `calls/` keeps, whoever answered."""
 
+_BY_BATCH = "zoomtrail_batch"
+"""Field of a response that names the provider's batch that it came by."""
+
 _WHOLE = {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "tool_calls", "function_call"}
 _CUT_OFF = {"length", "max_tokens", "model_length"}
 _WITHHELD = {"content_filter", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii"} | {
@@ -71,8 +74,19 @@ def usage_of(response: Response, price: Price | None) -> Usage:
         prompt_tokens=prompt,
         completion_tokens=completion,
         cached_tokens=min(cached, prompt),
-        cost_usd=price.dollars(prompt, completion, cached, images) if price and known else None,
+        cost_usd=_dollars(response, price.dollars(prompt, completion, cached, images), price)
+        if price and known
+        else None,
     )
+
+
+def _dollars(response: Response, live: float, price: Price) -> float | None:
+    return price.by_batch(live) if _BY_BATCH in response else live
+
+
+def by_batch(response: Response, batch: str) -> Response:
+    """A response marked as answered by a provider's batch, which costs less than a live call."""
+    return {**response, _BY_BATCH: batch}
 
 
 def broken_off(response: Response) -> bool:

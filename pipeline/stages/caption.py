@@ -22,8 +22,14 @@ SPLIT_RULE = "duration*j/width**level"
 TRIES = 2
 """How often a captioner is asked for one segment when its reply holds no caption, or was cut off."""
 
+_DECODERS = 2
+"""Videos decoded at once; more than these may wait for their captions."""
+
 _CHUNK = 16
 """Pictures taken from the decoder at a time: few enough to keep captioning close behind decoding."""
+
+
+Captioning = asyncio.Task[tuple[CaptionNode, Usage]]
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class CaptionStage:
         self._earlier = EarlierCaptions(settings.reuse_from, fingerprint) if settings.reuse_from else None
         self._view = view
         self._limit = limit
+        self._decoders = asyncio.Semaphore(_DECODERS)
 
     async def run(self, jobs: Sequence[VideoJob], care: Care) -> list[CaptionTree]:
         """One row per video, in the jobs' order; a video that cannot be used becomes a failed row with its fault."""
@@ -90,15 +97,42 @@ class CaptionStage:
         return await walk(jobs, work, care)
 
     async def _caption(self, job: VideoJob) -> CaptionTree:
-        opened = await asyncio.to_thread(open_video, job.uri, job.video_id)
+        captioning: dict[int, Captioning] = {}
         try:
-            if self._earlier and (tree := await asyncio.to_thread(self._earlier.find, opened.video)):
-                return tree
-            return await self._captioned(opened)
-        finally:
-            await asyncio.to_thread(opened.close)
+            async with self._decoders:
+                opened = await asyncio.to_thread(open_video, job.uri, job.video_id)
+                try:
+                    if self._earlier and (tree := await asyncio.to_thread(self._earlier.find, opened.video)):
+                        return tree
+                    width, n_segments, overview = await self._one_pass(opened, captioning)
+                finally:
+                    await asyncio.to_thread(opened.close)
+            captioned = await asyncio.gather(*(captioning[number] for number in range(n_segments)))
+        except BaseException:
+            for task in captioning.values():
+                task.cancel()
+            await asyncio.gather(*captioning.values(), return_exceptions=True)
+            raise
+        tree = CaptionTree(
+            video_id=opened.video.video_id,
+            status="ok",
+            video=opened.video,
+            width=width,
+            split_rule=SPLIT_RULE if width else None,
+            nodes=tuple(node for node, _ in captioned),
+            overview=tuple(overview),
+            usage=sum((usage for _, usage in captioned), Usage()),
+            error=None,
+        )
+        return _refused_if_incomplete(tree)
 
-    async def _captioned(self, opened: SafeVideo) -> CaptionTree:
+    async def _one_pass(
+        self, opened: SafeVideo, captioning: dict[int, Captioning]
+    ) -> tuple[int | None, int, list[Picture]]:
+        """The tree's width, its number of segments, and the overview's pictures.
+
+        captioning: gets each segment's caption, by its number, asked for as soon as its last frame is there.
+        """
         video = opened.video
         shown = self._protocol.overview_plan(video)
         width, segments, cues = None, list[_Segment](), list[Cue]()
@@ -107,46 +141,18 @@ class CaptionStage:
             segments = segments_to_caption(opened.timeline, width, self._view)
             cues = load_subtitles(self._subtitles, video.video_id)
         plans = [segment.plan for segment in segments] + ([self._view.overview(shown)] if shown else [])
-        pictures, captioned = await self._one_pass(opened, plans, segments, cues)
-        nodes = tuple(node for node, _ in captioned)
-        tree = CaptionTree(
-            video_id=video.video_id,
-            status="ok",
-            video=video,
-            width=width,
-            split_rule=SPLIT_RULE if width else None,
-            nodes=nodes,
-            overview=tuple(pictures),
-            usage=sum((usage for _, usage in captioned), Usage()),
-            error=None,
-        )
-        return _refused_if_incomplete(tree)
-
-    async def _one_pass(
-        self, opened: SafeVideo, plans: Sequence[FramePlan], segments: Sequence[_Segment], cues: Sequence[Cue]
-    ) -> tuple[list[Picture], list[tuple[CaptionNode, Usage]]]:
-        """The overview's pictures, and each segment's caption, asked for as soon as its last frame is there."""
         wanted = [len(opened.indices(plan)) for plan in plans]
         arrived: list[dict[int, Picture]] = [{} for _ in plans]
-        captioning: dict[int, asyncio.Task[tuple[CaptionNode, Usage]]] = {}
         pictures = opened.sample(plans)
-        try:
-            while chunk := await asyncio.to_thread(_take, pictures):
-                for number, position, picture in chunk:
-                    arrived[number][position] = picture
-                    if number < len(segments) and len(arrived[number]) == wanted[number]:
-                        shown = [arrived[number][i] for i in range(wanted[number])]
-                        arrived[number] = {}
-                        node = self._node(opened.video, segments[number], shown, cues)
-                        captioning[number] = asyncio.ensure_future(node)
-            captioned = await asyncio.gather(*(captioning[n] for n in range(len(segments))))
-        except BaseException:
-            for task in captioning.values():
-                task.cancel()
-            await asyncio.gather(*captioning.values(), return_exceptions=True)
-            raise
+        while chunk := await asyncio.to_thread(_take, pictures):
+            for number, position, picture in chunk:
+                arrived[number][position] = picture
+                if number < len(segments) and len(arrived[number]) == wanted[number]:
+                    of_segment = [arrived[number][i] for i in range(wanted[number])]
+                    arrived[number] = {}
+                    captioning[number] = asyncio.ensure_future(self._node(video, segments[number], of_segment, cues))
         overview = arrived[-1] if len(plans) > len(segments) else {}
-        return [overview[i] for i in range(len(overview))], captioned
+        return width, len(segments), [overview[i] for i in range(len(overview))]
 
     async def _node(
         self, video: Video, segment: _Segment, shown: Sequence[Picture], cues: Sequence[Cue]

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from jobs.job_file import load_job
+from pipeline.models.replies import by_batch, usage_of
 from prompts.protocols import PROTOCOLS
 from schemas.config import Demo, Endpoint, Local, Price, RunConfig, Verifier, fingerprint, stage_settings
 from schemas.errors import UserError
@@ -128,3 +131,27 @@ def test_what_the_examples_leave_as_comments_can_be_set(tmp_path: Path, name: st
     config = load_job(written(tmp_path, "\n".join([example, *optional])))
     assert config.verifier is not None and config.verifier.answer_by == "letter"
     assert config.view.zoom_side == (280 if name == "longvt" else 448)
+
+
+def test_batches_are_the_captioners_own_and_change_no_fingerprint() -> None:
+    server = {"model": "m", "base_url": "http://127.0.0.1:1/v1"}
+    source = {"path": "q.jsonl", "videos": "v"}
+
+    def job(captioner: dict[str, Any], **roles: dict[str, Any]) -> RunConfig:
+        return RunConfig.model_validate({"source": source, "teacher": server, "captioner": server | captioner, **roles})
+
+    live, batch = (stage_settings(job({"batch": value}), "1") for value in (False, True))
+    assert live == batch
+    with pytest.raises(ValidationError, match=r"price\.batch is missing"):
+        job({"batch": True, "price": {"input": 1, "output": 2}})
+    with pytest.raises(ValidationError, match="batch"):
+        job({}, teacher={**server, "batch": True})
+
+
+def test_what_a_batch_costs_is_a_share_of_the_price_or_unknown() -> None:
+    response = {"usage": {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000}}
+    for share, dollars in ((0.5, 1.5), (0.0, 0.0), (None, None)):
+        price = Price(input=1, output=2, batch=share)
+        assert usage_of(by_batch(response, "batch_1"), price).cost_usd == dollars
+        assert usage_of(response, price).cost_usd == 3.0
+    assert usage_of(by_batch(response, "batch_1"), None).cost_usd is None

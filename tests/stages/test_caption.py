@@ -2,18 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.models.batches import BatchModel
+from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage
 from pipeline.stages.caption import CaptionStage, VideoJob
 from pipeline.stages.items import Care
 from pipeline.subtitles import load_subtitles, parse_srt
 from prompts.protocols import protocol
 from schemas.captions import CaptionNode, CaptionTree
-from schemas.config import AS_PUBLISHED, Captions, View
+from schemas.config import AS_PUBLISHED, Captions, EndpointCaptioner, View
 from schemas.timeline import Segments
+from tests.batch_driver import FAST
+from tests.batch_server import BatchServer, serving
 from tests.corpus import read_barcode
 from tests.stages.scripted import Say, ScriptedModel, clip, text_of
 
@@ -172,3 +177,20 @@ def test_a_view_narrows_what_the_captioner_sees_and_what_stands_before_the_first
     frames = [picture.frame for picture in frames_tree.overview]
     assert [frame.time_s for frame in frames] == pytest.approx([0, 4, 6, 10], abs=0.06)
     assert {max(frame.width, frame.height) for frame in frames} == {64}
+
+
+def test_the_captions_of_several_videos_come_by_one_batch(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(BatchServer(work_s=1.0)) as server:
+            config = EndpointCaptioner(model="m", base_url=server.base_url, batch=True)
+            model = BatchModel(config, "captioner", CallStore(str(tmp_path / "run")), replace(FAST, quiet_s=6.0))
+            stage = CaptionStage(protocol("longvideo_r1"), model, Captions(), None, "fingerprint", limit=16)
+            jobs = [VideoJob(f"{s}", clip(tmp_path, s, f"{s}.mp4")) for s in (10.0, 11.0, 12.0)]
+            trees = await stage.run(jobs, Care())
+            await model.close()
+            assert [tree.status for tree in trees] == ["ok"] * 3
+            assert all(node.caption == "A scene." for tree in trees for node in tree.nodes)
+            keys = {node.prompt_hash for tree in trees for node in tree.nodes}
+            assert len(server.batches) == 1 and server.paid == dict.fromkeys(keys, 1) and server.live == []
+
+    asyncio.run(scene())
