@@ -224,8 +224,9 @@ def test_where_nothing_is_limited_reports_are_few_and_the_last_one_is_in_time(tm
             meter = Meter({"teacher": config})
             link = Here(meter, "w")
             model = EndpointModel(config, "teacher", CallStore(str(tmp_path)), link=link)
+            began = time.monotonic()
             await asked([model], 200)
-            assert link.reports <= 5 and meter.spent()["teacher"].answered == 200
+            assert link.reports <= 3 + (time.monotonic() - began) and meter.spent()["teacher"].answered == 200
             await model.close()
 
     asyncio.run(scene())
