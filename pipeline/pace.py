@@ -3,7 +3,7 @@
 _KEPT = 0.98
 """Share of a limit that is used. The rest makes up for calls that reach the server up to a second late."""
 
-_CATCH_UP_S = 1.0
+_CATCH_UP_S = 0.5
 """Seconds of unused flow that may be made up for."""
 
 
@@ -18,7 +18,7 @@ class Pace:
         self._free_at: float | None = None
 
     def next_at(self, now: float) -> float:
-        """When the next call may begin, in the clock of `now` (seconds); at most a second ago."""
+        """When the next call may begin, in the clock of `now` (seconds); at most half a second ago."""
         return now if self._free_at is None else max(self._free_at, now - _CATCH_UP_S)
 
     def take(self, amount: float, now: float) -> None:
