@@ -9,7 +9,7 @@ from pipeline.leases import Lease, Report, Used
 from pipeline.pace import Pace
 from schemas.config import Endpoint
 
-AHEAD_S = 1.0
+AHEAD_S = 2.0
 """Leases are given for calls that may begin within so many seconds, so that one report serves many calls."""
 
 _SOON_S = 0.05

@@ -3,7 +3,7 @@
 _KEPT = 0.98
 """Share of a limit that is used. The rest makes up for calls that reach the server up to a second late."""
 
-_CATCH_UP_S = 0.5
+_CATCH_UP_S = 1.0
 """Seconds of unused flow that may be made up for."""
 
 
@@ -15,11 +15,11 @@ class Pace:
 
     def __init__(self, per_minute: float) -> None:
         self.per_s = per_minute * _KEPT / 60.0
-        self._free_at = float("-inf")
+        self._free_at: float | None = None
 
     def next_at(self, now: float) -> float:
-        """When the next call may begin, in the clock of `now` (seconds); at most half a second ago."""
-        return max(self._free_at, now - _CATCH_UP_S)
+        """When the next call may begin, in the clock of `now` (seconds); at most a second ago."""
+        return now if self._free_at is None else max(self._free_at, now - _CATCH_UP_S)
 
     def take(self, amount: float, now: float) -> None:
         """Lets a call of this size begin at `next_at`."""
@@ -27,4 +27,5 @@ class Pace:
 
     def give_back(self, amount: float) -> None:
         """What was taken and not used; a negative amount was used though it was not taken."""
-        self._free_at -= amount / self.per_s
+        if self._free_at is not None:
+            self._free_at -= amount / self.per_s

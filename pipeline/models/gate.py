@@ -15,7 +15,7 @@ from schemas.errors import Fatal
 _GATHER_S = 0.01
 """Seconds in which calls gather before they are asked leave for together."""
 
-_STALE_S = 1.0
+_STALE_S = 0.5
 """A lease that could not be used for so long is given back: calls that came late in a crowd would break the limit."""
 
 _CHARACTERS_A_TOKEN = 4

@@ -246,3 +246,26 @@ def test_a_mistake_in_the_job_is_one_line_and_status_2(
     result = zoomtrail("generate", tmp_path / "job.yaml", "--out", tmp_path / "run")
     assert result.returncode == 2
     assert complaint in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_budget_stops_a_run_before_it_is_exceeded_and_the_run_goes_on_when_it_is_raised(
+    tmp_path: Path, zoomtrail: Command
+) -> None:
+    with ScriptedServer(tmp_path / "calls.jsonl", latency_s=0.05) as server:
+
+        def run(tokens: int) -> "tuple[int, str, int]":
+            budget = {"budget": {"tokens": tokens}, "teacher": {"max_tokens": 500, "concurrency": 4}}
+            job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=1, per_video=3, **budget)
+            result = zoomtrail("generate", job, "--out", tmp_path / "run")
+            replies = [json.loads(path.read_text()) for path in (tmp_path / "run" / "calls").rglob("*.json")]
+            used = sum(reply["response"]["usage"]["total_tokens"] for reply in replies)
+            return result.returncode, result.stderr, used
+
+        status, said, used = run(10_000)
+        assert status == 1 and "Raise budget.tokens and run the same command again" in said.splitlines()[-1]
+        assert 3_000 < used <= 10_000, used
+        status, said, used = run(10_000_000)
+        assert status == 0, said
+        answered = Counter(call["key"] for call in server.calls() if call["status"] == 200)
+        assert used > 10_000 and set(answered.values()) == {1}
+    assert len(trajectories(tmp_path / "run")) == 6

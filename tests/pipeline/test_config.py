@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.generate import checked_protocol
 from jobs.job_file import load_job
 from prompts.protocols import PROTOCOLS
 from schemas.config import Demo, Endpoint, Local, Price, RunConfig, Verifier, fingerprint, stage_settings
@@ -37,6 +38,8 @@ def test_a_short_job_gets_defaults_and_absolute_paths(tmp_path: Path) -> None:
         (JOB.replace("http://127", "http://me:secret@127"), "must not carry a user, password"),
         (JOB + "attempts: 0\n", "attempts: Input should be greater than 0"),
         (JOB + "view: {zoom_frames: 0}\n", "view.zoom_frames: Input should be greater than 0"),
+        (JOB + "budget: {euros: 3}\n", "budget.euros is not a known setting"),
+        (JOB.replace("m,", "m, limits: {in_flight: 0},"), "teacher.limits.in_flight: Input should be greater than 0"),
         (JOB + "verifier: {path: v, answer_by: word}\n", "verifier.answer_by: Input should be 'letter' or 'text'"),
         (JOB + "verifier: {base_url: 'http://h/v1'}\n", "verifier.model: Field required"),
         (JOB + "verifier: {backend: demo, path: v}\n", "verifier.path is not a known setting"),
@@ -76,6 +79,7 @@ def test_a_model_with_a_path_is_local_and_a_verifiers_path_is_relative_to_the_jo
         ("view: {overview_frames: 8}", ["caption", "teach", "replay"]),
         ("view: {caption_side: 80}", ["caption", "teach", "replay"]),
         ("view: {zoom_side: 384}", ["teach", "replay"]),
+        ("budget: {dollars: 5, tokens: 1000}", []),
         ("embedder: {path: siglip}", ["teach", "replay"]),
         ("embedder: {path: siglip, device: cpu}", ["teach", "replay"]),
         ("verifier: {path: v, answer_by: text}", ["replay"]),
@@ -87,6 +91,20 @@ def test_a_setting_belongs_to_the_stages_whose_rows_depend_on_it(tmp_path: Path,
     plain = stage_settings(load_job(written(tmp_path, JOB + verifier)), "1")
     set_so = stage_settings(load_job(written(tmp_path, JOB + line + "\n")), "1")
     assert [stage for stage in plain if fingerprint(plain[stage]) != fingerprint(set_so[stage])] == stages
+
+
+def test_how_fast_and_how_patiently_a_model_is_called_changes_no_row(tmp_path: Path) -> None:
+    limits = "m, limits: {requests_per_minute: 6, tokens_per_minute: 900, in_flight: 2}, outage_s: 9,"
+    plain, limited = (load_job(written(tmp_path, text)) for text in (JOB, JOB.replace("m,", limits)))
+    assert stage_settings(plain, "1") == stage_settings(limited, "1")
+
+
+def test_a_budget_in_dollars_needs_the_price_of_every_model(tmp_path: Path) -> None:
+    budget = JOB + "budget: {dollars: 5}\n"
+    with pytest.raises(UserError, match=r"teacher.price.*budget.tokens"):
+        checked_protocol(load_job(written(tmp_path, budget)))
+    checked_protocol(load_job(written(tmp_path, budget.replace("m,", "m, price: {input: 1, output: 2},"))))
+    checked_protocol(load_job(written(tmp_path, JOB + "budget: {tokens: 5}\n")))
 
 
 def test_a_missing_job_file_says_how_to_get_one(tmp_path: Path) -> None:
