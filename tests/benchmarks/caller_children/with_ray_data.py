@@ -1,4 +1,4 @@
-"""Calls through Ray Data's HTTP processor. Its processor time is that of all of Ray's processes, their start included."""
+"""Calls through Ray Data's HTTP processor. Processor time is that of all of Ray's processes, their start included."""
 
 import os
 import time
