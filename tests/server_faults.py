@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -68,8 +69,9 @@ async def _gigantic(request: web.Request, _: float) -> web.StreamResponse:
     """A reply that goes on and on, until the client has had enough of it."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    for _sent in range(GIGANTIC_BYTES // len(_CHUNK)):
-        await response.write(_CHUNK)
+    with suppress(ConnectionError):
+        for _sent in range(GIGANTIC_BYTES // len(_CHUNK)):
+            await response.write(_CHUNK)
     return response
 
 

@@ -68,18 +68,22 @@ class Wire:
         self._config = config
         self._line: _Line | None = None
 
+    def open(self) -> _Line:
+        """Makes ready what the first call needs; no-op where it is."""
+        if self._line is None:
+            self._line = _opened(self._config)
+        return self._line
+
     async def post(self, body: dict[str, Any], key: str) -> Response:
         """The completion that the server answers to a chat. body: the request; key: sent as `Idempotency-Key`.
 
         Raises openai.APIStatusError where the status is not 2xx, and Unanswered where no completion came: a connection
         lost, `timeout_s` over, a reply that is broken or too large.
         """
-        if self._line is None:
-            self._line = _opened(self._config)
-        model = self._config.model
+        line, model = self.open(), self._config.model
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                answer = await _sent(self._line, _encoded(body), key)
+                answer = await _sent(line, _encoded(body), key)
         except _TooLarge as error:
             raise Unanswered("reply too large", f"{model}: a reply of more than {MOST_BYTES >> 20} MiB") from error
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
@@ -87,7 +91,7 @@ class Wire:
             if any(isinstance(cause, TimeoutError) for cause in causes):
                 raise Unanswered("timeout", f"{model}: no reply within {self._config.timeout_s:g} s") from error
             raise Unanswered("connection", f"{model}: {type(causes[-1]).__name__}: {causes[-1]}") from error
-        content = _without(self._line.secret, answer.content)
+        content = _without(line.secret, answer.content)
         if not answer.is_success:
             raise _refusal(answer, content)
         return _completion(content, model)
