@@ -72,10 +72,8 @@ def _stages(tally: Tally) -> str:
 def summary(tally: Tally) -> str:
     """One line on calls, tokens, dollars and time."""
     parts = [f"{tally.sent} calls sent{_failures(tally)}", f"{tally.reused} found in calls/"]
-    if tally.tokens_per_minute is not None:
-        parts.append(f"{tally.tokens_per_minute:,.0f} tokens/min")
-    if tally.roles:
-        parts.append(_cost(tally))
+    if tally.sent:
+        parts += [f"{tally.tokens_per_minute or 0:,.0f} tokens/min", _cost(tally)]
     if tally.lost:
         parts.append(f"{tally.lost} workers lost")
     if any(spent.paused for spent in tally.roles.values()):

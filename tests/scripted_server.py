@@ -2,7 +2,8 @@
 
 Replies are a pure function of the request and its Idempotency-Key, so that an interrupted run can be compared with an
 undisturbed one. It may be told the reference answers and clue intervals (a teacher that is often right); nothing
-else of the truth. Every request is logged as one JSON line: key, kind, begin, end, status.
+else of the truth. Every request is logged as one JSON line: key, kind, begin, end, status, fault. The status is
+200 only for a reply that a client got whole.
 
     python -m tests.scripted_server --log calls.jsonl [--truth questions.jsonl] [--latency 0.05] [--errors 0.1]
 """
@@ -24,6 +25,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.server_faults import commit, fault_for, status_of
+
 _TIME = re.compile(r"<frame\d+_time(\d+(?:\.\d+)?)s>")
 _DURATION = re.compile(r"total duration of the video is (\d+(?:\.\d+)?)")
 _HIGH = re.compile(r"High-level Caption (\d+) from")
@@ -33,12 +36,14 @@ _OPTION = re.compile(r"^\(?([A-Z])[.)] (.*)$", re.MULTILINE)
 @dataclass(frozen=True)
 class Settings:
     """latency_s: seconds before each reply; errors: share of requests that fail at first; careless: of teacher turns
-    that break the protocol or leave the video; wrong: of answers that are wrong although the truth is known."""
+    that break the protocol or leave the video; wrong: of answers that are wrong although the truth is known; hang_s:
+    where not 0, requests meet all faults of `tests/server_faults.py`, and a hang lasts so many seconds."""
 
     latency_s: float = 0.02
     errors: float = 0.0
     careless: float = 0.08
     wrong: float = 0.25
+    hang_s: float = 0.0
 
 
 @dataclass
@@ -138,22 +143,22 @@ class Server:
             return web.json_response({"error": {"message": "no Idempotency-Key"}}, status=400)
         self.seen[key] += 1
         kind, text = self.script.reply(body, key)
-        await asyncio.sleep(self.script.settings.latency_s)
-        failure = self._failure(key)
-        status = 200 if failure is None else failure.status
-        line = {"key": key, "kind": kind, "begin": begin, "end": time.time(), "status": status}
+        settings = self.script.settings
+        fault = fault_for(key, self.seen[key]) if settings.hang_s else self._failure(key)
+        await asyncio.sleep(settings.latency_s)
+        gone = request.transport is None or request.transport.is_closing()
+        status = 0 if gone else status_of(fault) if fault else 200
+        line = {"key": key, "kind": kind, "begin": begin, "end": time.time(), "status": status, "fault": fault}
         with self.log.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        return failure or web.json_response(_completion(body, text))
+        return await commit(fault, request, settings.hang_s) if fault else web.json_response(_completion(body, text))
 
-    def _failure(self, key: str) -> web.Response | None:
-        """An error for the first try of some requests."""
+    def _failure(self, key: str) -> str:
+        """An error for the first try of some requests, "" for none."""
         dice = random.Random("error" + key)
         if self.seen[key] > 1 or dice.random() >= self.script.settings.errors:
-            return None
-        if dice.random() < 0.5:
-            return web.json_response({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0.2"})
-        return web.json_response({"error": {"message": "broken"}}, status=500)
+            return ""
+        return "HTTP 429" if dice.random() < 0.5 else "HTTP 500"
 
     async def models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "scripted", "object": "model"}]})
@@ -187,11 +192,18 @@ class ScriptedServer:
     """The server as a child process: `with ScriptedServer(log, …) as server: server.base_url`."""
 
     def __init__(
-        self, log: Path, truth: Path | None = None, latency_s: float = 0.02, errors: float = 0.0, careless: float = 0.08
+        self,
+        log: Path,
+        truth: Path | None = None,
+        latency_s: float = 0.02,
+        errors: float = 0.0,
+        careless: float = 0.08,
+        hang_s: float = 0.0,
     ) -> None:
         self.log = log
         command = [sys.executable, "-m", "tests.scripted_server", "--log", str(log)]
         command += ["--latency", str(latency_s), "--errors", str(errors), "--careless", str(careless)]
+        command += ["--hang", str(hang_s)]
         self._command = command + (["--truth", str(truth)] if truth else [])
 
     def __enter__(self) -> "ScriptedServer":
@@ -211,7 +223,7 @@ class ScriptedServer:
         self._process.wait(timeout=10)
 
     def calls(self) -> list[dict[str, Any]]:
-        """Every request answered so far: key, kind, begin, end (Unix seconds), status."""
+        """Every request answered so far: key, kind, begin, end (Unix seconds), status, fault."""
         if not self.log.exists():
             return []
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.endswith("}")]
@@ -237,8 +249,9 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.02)
     parser.add_argument("--errors", type=float, default=0.0)
     parser.add_argument("--careless", type=float, default=0.08)
+    parser.add_argument("--hang", type=float, default=0.0)
     options = parser.parse_args()
-    settings = Settings(options.latency, options.errors, options.careless)
+    settings = Settings(options.latency, options.errors, options.careless, hang_s=options.hang)
     script = Script(settings, load_truth(options.truth) if options.truth else {})
     asyncio.run(_serve(Server(script, options.log)))
 

@@ -72,7 +72,7 @@ class Sender:
 
         need: what it may use; body: makes the request with its images; keep: makes the completion durable.
         """
-        self._open()  # takes a second on a busy machine, and a call that has leave must not come late
+        self._wire.open()  # takes a second on a busy machine, and a call that has leave must not come late
         patience = _Patience(self._gate, self._config.retries)
         retrying = AsyncRetrying(
             stop=patience.over, wait=patience.wait_s, retry=retry_if_exception_type(Transient), reraise=True

@@ -22,6 +22,9 @@ _CONNECT_S = 30.0
 _LEAST_SECRET = 8
 """Bytes of a key that is looked for in replies: a shorter one (`none`) may be an ordinary word."""
 
+_TOLD_IN = ("retry-after", "x-ratelimit", "x-request-id")
+"""How the headers begin in which a server says more of an error."""
+
 _KEPT_S = 60.0
 """Seconds that an idle connection is kept open."""
 
@@ -65,28 +68,32 @@ class Wire:
         self._config = config
         self._line: _Line | None = None
 
+    def open(self) -> _Line:
+        """Makes ready what the first call needs; no-op where it is."""
+        if self._line is None:
+            self._line = _opened(self._config)
+        return self._line
+
     async def post(self, body: dict[str, Any], key: str) -> Response:
         """The completion that the server answers to a chat. body: the request; key: sent as `Idempotency-Key`.
 
         Raises openai.APIStatusError where the status is not 2xx, and Unanswered where no completion came: a connection
         lost, `timeout_s` over, a reply that is broken or too large.
         """
-        if self._line is None:
-            self._line = _opened(self._config)
-        model = self._config.model
+        line, model = self.open(), self._config.model
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                answer = await _sent(self._line, _encoded(body), key)
+                answer = await _sent(line, _encoded(body), key)
         except _TooLarge as error:
             raise Unanswered("reply too large", f"{model}: a reply of more than {MOST_BYTES >> 20} MiB") from error
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            root = _root(error)
-            if isinstance(root, TimeoutError):
+            causes = _causes(error)
+            if any(isinstance(cause, TimeoutError) for cause in causes):
                 raise Unanswered("timeout", f"{model}: no reply within {self._config.timeout_s:g} s") from error
-            raise Unanswered("connection", f"{model}: {type(root).__name__}: {root}") from error
-        content = _without(self._line.secret, answer.content)
+            raise Unanswered("connection", f"{model}: {type(causes[-1]).__name__}: {causes[-1]}") from error
+        content = _without(line.secret, answer.content)
         if not answer.is_success:
-            raise openai.APIStatusError(f"HTTP {answer.status_code}", response=answer, body=_told(content))
+            raise _refusal(answer, content)
         return _completion(content, model)
 
     async def close(self) -> None:
@@ -160,6 +167,14 @@ def _without(secret: bytes, content: bytes) -> bytes:
     return content.replace(secret, b"***") if len(secret) >= _LEAST_SECRET else content
 
 
+def _refusal(answer: httpx2.Response, content: bytes) -> openai.APIStatusError:
+    """The error in an answer, of which nothing holds the headers that were sent: they would go along in a pickle."""
+    headers = {name: value for name, value in answer.headers.items() if name.startswith(_TOLD_IN)}
+    request = httpx2.Request(answer.request.method, answer.request.url)
+    plain = httpx2.Response(answer.status_code, headers=headers, content=content, request=request)
+    return openai.APIStatusError(f"HTTP {answer.status_code}", response=plain, body=_told(content))
+
+
 def _told(content: bytes) -> object:
     """What a server says of an error: the object under `error` where it keeps to OpenAI's form, else the whole."""
     try:
@@ -169,8 +184,9 @@ def _told(content: bytes) -> object:
     return told.get("error", told) if isinstance(told, dict) else told
 
 
-def _root(error: BaseException) -> BaseException:
-    """The first cause of an error: the layers in between only say that something failed."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what it came from, the first cause last: the layers in between only say that something failed."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    return chain

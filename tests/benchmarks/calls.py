@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 OURS, BARE, DEFAULT = "ours", "bare", "bare_httpx"
 PEERS = {
     "with_curator": ("bespokelabs-curator==0.1.31",),
-    "with_distilabel": ("distilabel[openai]==1.5.3",),
+    "with_distilabel": ("distilabel[openai]==1.5.3", "requests"),
     "with_ray_data": (),
 }
 """What is installed for each; Ray Data is there already."""

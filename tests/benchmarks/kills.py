@@ -36,7 +36,8 @@ class Setup:
     """What is run and disturbed. kills: of the driver, and as many of workers; videos: with nine attempts each.
 
     latency_s, concurrency: of the server and of each model, slow enough for all kills to find work going on.
-    wait_s: each kill comes between 0.2 and this many seconds after a first new call.
+    wait_s: each kill comes between 0.2 and this many seconds after a first new call. timeout_s: of a call; where it is
+    set, the disturbed run's server commits every fault of `tests/server_faults.py`, hangs beyond it included.
     """
 
     protocol: str
@@ -45,6 +46,7 @@ class Setup:
     latency_s: float
     concurrency: int
     wait_s: float
+    timeout_s: float = 0.0
 
 
 FULL = (Setup("longvideo_r1", 5, 6, 0.2, 4, 3.0), Setup("videozoomer", 5, 6, 0.6, 2, 3.0))
@@ -68,6 +70,7 @@ class Outcome:
     rows_equal: bool = False
     poisoned: int = 0
     second_run_s: float = 0.0
+    faults: dict[str, int] = field(default_factory=dict)
     deaths: list[tuple[float, float]] = field(default_factory=list, repr=False)
 
     def passed(self, kills: int) -> bool:
@@ -224,6 +227,8 @@ def trial(folder: Path, setup: Setup, seed: int) -> Outcome:
 
     def job_for(server_url: str) -> Path:
         more: dict[str, Any] = {role: {"concurrency": setup.concurrency} for role in roles}
+        if setup.timeout_s:
+            more = {role: {**more[role], "timeout_s": setup.timeout_s, "retries": 20} for role in roles}
         more |= {"attempts": 3, "workers": {"videos_per_shard": 2}}
         return write_job(folder, server_url, setup.protocol, setup.n_videos, 3, **more)
 
@@ -231,7 +236,7 @@ def trial(folder: Path, setup: Setup, seed: int) -> Outcome:
     pace = {"truth": folder / "questions.jsonl", "latency_s": setup.latency_s}
     with (
         ScriptedServer(folder / "first.jsonl", **pace) as calm,
-        ScriptedServer(folder / "second.jsonl", **pace) as server,
+        ScriptedServer(folder / "second.jsonl", **pace, hang_s=2 * setup.timeout_s) as server,
     ):
         calm_job = job_for(calm.base_url).replace(folder / "calm.yaml")
         calm_run = start(calm_job, undisturbed)
@@ -246,6 +251,7 @@ def trial(folder: Path, setup: Setup, seed: int) -> Outcome:
         finish(start(job, disturbed), disturbed)
         outcome.second_run_s = time.monotonic() - began
         judge_calls(server.calls(), outcome)
+        outcome.faults = dict(Counter(call["fault"] for call in server.calls() if call["fault"]))
     rows = all_rows(disturbed)
     outcome.rows_equal = rows == all_rows(undisturbed)
     outcome.attempts = len(rows["teach"])

@@ -15,6 +15,7 @@ from pipeline.store import RunStore
 from schemas.captions import CaptionTree
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
+from tests.benchmarks import chaos
 from tests.benchmarks.kills import QUICK, start, trial
 from tests.jobfiles import write_job
 from tests.jobs.conftest import ROOT, Command, FinishedRun
@@ -190,6 +191,15 @@ def test_a_killed_driver_and_a_killed_worker_change_no_row_and_repeat_no_answere
     assert outcome.driver_kills == 1
     assert outcome.rows_equal and outcome.poisoned == 0
     assert outcome.calls_repeated_though_answered == 0
+
+
+@pytest.mark.slow
+def test_faults_of_every_kind_and_kills_change_no_row_and_repeat_no_answered_call(tmp_path: Path) -> None:
+    outcome = trial(tmp_path, chaos.QUICK, seed=1)
+    assert outcome.driver_kills == 1 and len(outcome.faults) >= 4
+    assert outcome.rows_equal and outcome.poisoned == 0
+    assert outcome.calls_repeated_though_answered == 0
+    assert outcome.calls_repeated <= 2 * chaos.QUICK.concurrency
 
 
 def test_a_dry_run_prices_the_run_and_writes_nothing(finished: FinishedRun, zoomtrail: Command) -> None:

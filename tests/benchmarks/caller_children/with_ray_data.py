@@ -1,4 +1,4 @@
-"""Calls through Ray Data's HTTP processor, whose processor time is that of all of Ray's processes."""
+"""Calls through Ray Data's HTTP processor. Processor time is that of all of Ray's processes, their start included."""
 
 import os
 import time
@@ -27,7 +27,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def called(task: Task) -> Measured:
-    ray.init(address="local", include_dashboard=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=8, include_dashboard=False, logging_level="ERROR")
     config = HttpRequestProcessorConfig(url=f"{task.base_url}/chat/completions", batch_size=16, concurrency=4)
 
     def asked(row: dict[str, int]) -> dict[str, object]:
