@@ -53,7 +53,7 @@ view:
   caption_side: 80
 
 captions:
-  min_width: 3                 # children per segment: few, as the films are short
+  min_width: 2                 # children per segment: few, as the films are short
 
 workers:
   shared: 1                    # one worker captions, teaches and replays, and loads the model once
