@@ -49,7 +49,11 @@ class StageActor:
 
     async def run(
         self, stage: str, shard: int, planned: list[Planned], suspects: frozenset[str], poison: frozenset[str]
-    ) -> ShardReport | Fatal:
+    ) -> ShardReport | Fatal | None:
+        """None where this process has been assigned nothing: it took the place of one that died while it was idle."""
+        if stage not in self._workers:
+            return None
+
         async def begin(item: str) -> None:
             await self._watch.begin.remote(self._name, stage, shard, item)
 
@@ -267,6 +271,10 @@ class Cluster:
                 raise error.cause from None
             if isinstance(result, Fatal):
                 raise result
+            if result is None:
+                self._queues[stage].put_nowait(shard)
+                up = False
+                continue
             self._reports.append(result)
             self._done[stage].add(shard)
             self._enqueue(shard)
