@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from threading import Event
@@ -49,11 +50,11 @@ view:
   overview_side: 80
   zoom_frames: $zoom_frames
   zoom_side: 448
-  caption_frames: 6
+  caption_frames: $caption_frames
   caption_side: 80
 
 captions:
-  min_width: 3                 # children per segment: few, as the films are short
+  min_width: $min_width                 # children per segment: few, as the films are short
 
 workers:
   shared: 1                    # one worker captions, teaches and replays, and loads the model once
@@ -92,13 +93,34 @@ def _known(name: str) -> str:
         raise UserError(f"--protocol: {error.args[0]}") from error
 
 
-def job_text(name: str, attempts: int) -> str:
+@dataclass(frozen=True)
+class Pace:
+    """How closely a film is looked at: frames of a caption, children of a segment, frames of a zoom."""
+
+    caption_frames: int
+    min_width: int
+    zoom_frames: int
+
+
+BRISK = Pace(caption_frames=6, min_width=2, zoom_frames=12)
+"""For a demo that is over in a minute and a half."""
+
+THOROUGH = Pace(caption_frames=8, min_width=3, zoom_frames=16)
+"""For attempts that less often go wrong by themselves."""
+
+
+def job_text(name: str, attempts: int, pace: Pace = BRISK) -> str:
     """The job file of a protocol, which reads `questions.jsonl` and `videos/` beside it."""
     captioner = _CAPTIONER if protocol(name).uses_captions else ""
-    zoom_frames = 8 if captioner else 12  # a walk down the captions looks at many clips, a zoom at one
-    overview_frames = 512 if name == "longvt" else 24  # LongVT's frames tell no times but by being one a second
-    values = {"captioner": captioner, "overview_frames": overview_frames, "zoom_frames": zoom_frames}
-    return _JOB.substitute(protocol=name, attempts=attempts, **values)
+    return _JOB.substitute(
+        protocol=name,
+        attempts=attempts,
+        captioner=captioner,
+        overview_frames=512 if name == "longvt" else 24,  # LongVT's frames tell no times but by being one a second
+        zoom_frames=8 if captioner else pace.zoom_frames,  # a walk down the captions looks at many clips, a zoom at one
+        caption_frames=pace.caption_frames,
+        min_width=pace.min_width,
+    )
 
 
 def job_path(out: Path, name: str) -> Path:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jobs.demo import job_path, job_text
+from jobs.demo import THOROUGH, job_path, job_text
 from jobs.job_file import load_job
 from jobs.presets import DEFAULT, preset
 from pipeline.demo.faults import FaultyTeacher, altered, missed
@@ -53,9 +53,9 @@ class Setup:
         return f"{self.protocol}-hints" if self.hints else self.protocol
 
     def config(self, folder: Path) -> RunConfig:
-        """The demo's own job, with hints where they are wanted."""
+        """The demo's own job at its thorough pace, with hints where they are wanted."""
         path = job_path(folder, self.protocol)
-        path.write_text(job_text(self.protocol, attempts=1))
+        path.write_text(job_text(self.protocol, 1, THOROUGH))
         hints = Rollout(hints="after_wrong_answer" if self.hints else "off")
         return load_job(path).relative_to(folder).model_copy(update={"rollout": hints})
 
