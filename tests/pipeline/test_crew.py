@@ -1,9 +1,11 @@
 """Actors stay from one run to the next where that one needs the same; others are ended before new ones are hired."""
 
+import asyncio
+
 import pytest
 
 from pipeline import cluster
-from pipeline.cluster import Crew, Post
+from pipeline.cluster import Crew, Post, StageActor
 
 SMALL, LARGE = Post(0.5, 0.0, 8), Post(2.0, 1.0, 8)
 
@@ -43,3 +45,7 @@ def test_dismissed_actors_are_not_found_again(log: list[str]) -> None:
     crew.dismiss()
     crew.take([SMALL])
     assert log == ["hire 0.5", "end actor 1", "hire 0.5"]
+
+
+def test_a_process_that_took_the_place_of_an_idle_one_asks_to_be_assigned_anew() -> None:
+    assert asyncio.run(StageActor().run("replay", 0, [], frozenset(), frozenset())) is None
