@@ -1,7 +1,8 @@
 """What every calling child shares: its task, its requests, and how it is measured. Needs the standard library only.
 
 A child is run as `python CHILD task.json answer.json`. Task: base_url, calls, in_flight, pictures (folder of JPEGs, or
-""), images (in each request), scratch (an empty folder). Answer: what `Measured` holds.
+""), images (in each request), scratch (an empty folder), spread_s (seconds over which the slots start).
+Answer: what `Measured` holds.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ class Task:
     images: int
     pictures: str
     scratch: str
+    spread_s: float = 0.0
 
     def text(self, number: int) -> str:
         """2.4 kB, different for each call."""
@@ -65,7 +67,8 @@ async def drive(task: Task, call: Callable[[int], Awaitable[str]]) -> Measured:
     measured = Measured()
     rates: list[float] = []
 
-    async def slot() -> None:
+    async def slot(place: int) -> None:
+        await asyncio.sleep(task.spread_s * place / task.in_flight)
         ends = []
         for number in numbers:
             text = await call(number)
@@ -76,7 +79,7 @@ async def drive(task: Task, call: Callable[[int], Awaitable[str]]) -> Measured:
 
     watching = asyncio.ensure_future(_watch(measured.lag_s))
     began, cpu_began = time.perf_counter(), cpu_s()
-    await asyncio.gather(*(slot() for _ in range(task.in_flight)))
+    await asyncio.gather(*(slot(place) for place in range(task.in_flight)))
     measured.seconds, measured.cpu_s = time.perf_counter() - began, cpu_s() - cpu_began
     watching.cancel()
     measured.sustained = sum(rates)
