@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.models.chat import ChatMessage, Embedder
-from pipeline.models.endpoint import EndpointModel
+from pipeline.models.request import request_of
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
 from pipeline.stages.search import greedy_map, relevant_and_unlike
@@ -185,10 +185,9 @@ def test_frames_that_no_search_can_have_found_are_caught_without_an_embedder(
     assert verdict.observations_match is False and said in (verdict.mismatch or "")
 
 
-def test_an_endpoint_is_sent_a_tool_message_as_the_users(tmp_path: Path) -> None:
+def test_an_endpoint_is_sent_a_tool_message_as_the_users() -> None:
     config = Endpoint(model="m", base_url="http://127.0.0.1:1/v1")
-    model = EndpointModel(config, "teacher", None)  # type: ignore[arg-type]
-    request, _ = model._request([ChatMessage("tool", ("4.0s", b"jpeg"))], 0, ())
+    request, _ = request_of(config, [ChatMessage("tool", ("4.0s", b"jpeg"))], 0, (), 0)
     (message,) = request["messages"]
     assert message["role"] == "user" and [part["type"] for part in message["content"]] == ["text", "image_url"]
 
