@@ -42,8 +42,10 @@ class Another:
             where, asked = {"backend": "demo"}, {}
         elif self.base_url:
             where = {"backend": "endpoint", "model": self.model, "base_url": self.base_url}
-        elif Path(self.model).exists():
+        elif Path(self.model).is_dir():
             where["path"] = str(Path(self.model).resolve())
+        elif self.model.startswith((".", "~", "/")) or self.model.count("/") != 1:
+            raise UserError(f"--model {self.model}: there is no such folder, and no name on the hub is written so")
         try:
             found: VerifierConfig = TypeAdapter(VerifierConfig).validate_python(where | asked)
         except ValidationError as error:

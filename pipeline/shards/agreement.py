@@ -78,5 +78,7 @@ def _correlation(these: list[float], those: list[float]) -> float | None:
 
 def _judged(store: RunStore, condition: Condition) -> Judged:
     rows = Rows(store)
-    sql = f"SELECT trajectory_id, {loss_sql(rows, condition)} IS NULL AS kept, p_gold_evidence FROM rows WHERE verified"
-    return {row["trajectory_id"]: (row["kept"], row["p_gold_evidence"]) for row in rows.query(sql)}
+    kept = f"{loss_sql(rows, condition)} IS NULL AS kept"
+    judged = "verified AND status <> 'failed'"  # where there is no trajectory there was nothing to judge
+    found = rows.query(f"SELECT trajectory_id, {kept}, p_gold_evidence FROM rows WHERE {judged}")
+    return {row["trajectory_id"]: (row["kept"], row["p_gold_evidence"]) for row in found}
