@@ -33,7 +33,7 @@ class PictureFeatures:
 
     def prepare(self, pictures: Sequence[bytes]) -> None:
         """Has those pictures decoded and resized that `inputs` will be asked for next."""
-        self._ahead.prepare(self._missing(pictures))
+        self._ahead.prepare(self._missing(named(pictures)))
 
     def inputs(self, pictures: Sequence[bytes]) -> dict[str, Any]:
         """What `forward` and `generate` take in place of pixels, for the pictures of a batch in their order."""
@@ -41,8 +41,9 @@ class PictureFeatures:
 
         if not pictures:
             return {}
-        self._encode(self._missing(pictures))
-        names = [name for name, _ in named(pictures)]
+        shown = named(pictures)
+        self._encode(self._missing(shown))
+        names = [name for name, _ in shown]
         features: Any = [self._kept[name] for name in names]
         for name in names:
             self._kept.move_to_end(name)
@@ -50,8 +51,8 @@ class PictureFeatures:
             self._kept.popitem(last=False)
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}}
 
-    def _missing(self, pictures: Sequence[bytes]) -> dict[str, bytes]:
-        return {name: jpeg for name, jpeg in named(pictures) if name not in self._kept}
+    def _missing(self, shown: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
+        return {name: jpeg for name, jpeg in shown if name not in self._kept}
 
     def _encode(self, missing: dict[str, bytes]) -> None:
         encoded = zip(missing, self._ahead.tensors(missing), strict=True)
@@ -78,9 +79,10 @@ class PicturePixels:
         """What `forward` takes for the pictures of a batch in their order, which have equal `picture_shapes`."""
         if not pictures:
             return {}
-        known = dict(named(pictures))
+        shown = named(pictures)
+        known = dict(shown)
         tensors = dict(zip(known, self._ahead.tensors(known), strict=True))
-        each = [tensors[name] for name, _ in named(pictures)]
+        each = [tensors[name] for name, _ in shown]
         return on_device(self._model, {name: torch.cat([t[name] for t in each]) for name in each[0]})
 
 

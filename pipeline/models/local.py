@@ -135,8 +135,10 @@ class LocalModel:
             prompt = self._encoder.composed(chat)
         else:
             prompt = self._encoder.processed(chat.text, chat.pictures)
+            if self._features:
+                prompt = replace(prompt, tensors=without_pixels(prompt.tensors))
         check_length(self._model, prompt.n_tokens)
-        return prompt if self._features is None else replace(prompt, tensors=without_pixels(prompt.tensors))
+        return prompt
 
     def _replies(self, requests: Sequence[_Request]) -> Iterator[tuple[int, Reply | Exception]]:
         """The reply to each request, in batches of neighbours; with a temperature each is sampled by itself."""

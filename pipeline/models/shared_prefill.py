@@ -60,9 +60,10 @@ class SharedPrefill:
         wanted: dict[int, set[int]] = {}
         tails: list[list[list[tuple[int, int]]]] = []
         for each in asked:
-            pictures |= named(each.chat.pictures)
+            shown = named(each.chat.pictures)
+            pictures |= shown
             tails.append([])
-            for sequence, n_tail in self._sequences(each):
+            for sequence, n_tail in self._sequences(each, [name for name, _ in shown]):
                 path = tree.add(sequence[:-1])
                 tail = [(entry, int(token)) for entry, token in zip(path[-n_tail:], sequence[-n_tail:], strict=True)]
                 for entry, token in tail:
@@ -71,18 +72,16 @@ class SharedPrefill:
         logs = self._read(tree, pictures, wanted)
         return [[[logs[place] for place in tail] for tail in of_choices] for of_choices in tails]
 
-    def _units(self, tokens: Sequence[int], chat: Rendered) -> list[Unit]:
-        """Tokens with the hash of a picture in place of each placeholder."""
-        left = iter(named(chat.pictures))
-        return [next(left)[0] if token == self._encoder.placeholder_token else token for token in tokens]
-
-    def _sequences(self, asked: Asked) -> Iterator[tuple[list[Unit], int]]:
-        """For each choice the whole sequence, and how many tokens at its end are the choice's."""
+    def _sequences(self, asked: Asked, names: Sequence[str]) -> Iterator[tuple[list[Unit], int]]:
+        """For each choice the whole sequence, with a picture's name in place of its placeholder, and how many tokens at
+        its end are the choice's."""
         shared, endings = self._encoder.endings(asked.chat, asked.choices)
         in_pictures = sum(len(self._encoder.span(jpeg).tokens) - 1 for jpeg in asked.chat.pictures)
         check_length(self._model, max(map(len, endings)) + in_pictures - 1)
         for tokens in endings:
-            yield self._units(tokens, asked.chat), len(tokens) - shared
+            left = iter(names)
+            sequence = [next(left) if token == self._encoder.placeholder_token else token for token in tokens]
+            yield sequence, len(tokens) - shared
 
     def _read(
         self, tree: PrefixTree, pictures: Mapping[str, bytes], wanted: Mapping[int, set[int]]
