@@ -27,6 +27,7 @@ class Client:
     tokens: int = 0
     dollars: float = 0.0
     waiting: int = 0
+    batched: int = 0
     wanted: int = 0
     probing: bool = False
     seen_at: float = 0.0
@@ -37,6 +38,7 @@ class Client:
         self.used, self.in_flight, self.held = report.used, report.in_flight, report.held
         self.tokens, self.dollars = report.tokens, report.dollars
         self.waiting, self.wanted, self.probing = report.waiting, len(report.wanted), report.probing
+        self.batched = report.batched
         self.seen_at, self.lost_tokens, self.lost_dollars = now, 0, 0.0
 
     def gets(self, leases: Sequence[Lease]) -> None:
@@ -51,7 +53,7 @@ class Client:
         """tokens, dollars: of a usual call. The server may charge for what was in flight."""
         self.lost_tokens += min(round(self.held * tokens), self.tokens)
         self.lost_dollars += min(self.held * dollars, self.dollars)
-        self.in_flight = self.held = self.tokens = self.waiting = self.wanted = 0
+        self.in_flight = self.held = self.tokens = self.waiting = self.batched = self.wanted = 0
         self.dollars, self.probing = 0.0, False
 
 

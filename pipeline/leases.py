@@ -12,10 +12,17 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Need:
-    """What a call may use at most, in tokens: guessed for the prompt, set by the request for the completion."""
+    """What a call may use at most, in tokens: guessed for the prompt, set by the request for the completion.
+
+    requests: more than one for a provider's batch, which has a price and limits of its own; batch: it is one.
+    begun: it is under way already, so that leave cannot be refused.
+    """
 
     prompt: int
     completion: int
+    requests: int = 1
+    batch: bool = False
+    begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class Report:
 
     used: since the client was made. in_flight: calls begun and unanswered, and leases not begun. held: the same, and
     calls whose reply is not durable yet; tokens, dollars: set aside for those. waiting: calls that wait for their turn.
+    batched: requests that a batch is to answer.
     wanted: those of them that could begin now if they had leave, in order. probing: whether a probe is under way.
     returned: expected tokens of each lease that came to nothing, since the last report. hold_s: seconds that the server
     asked to wait. trouble: the latest error.
@@ -94,6 +102,7 @@ class Report:
     tokens: int = 0
     dollars: float = 0.0
     waiting: int = 0
+    batched: int = 0
     wanted: tuple[Need, ...] = ()
     probing: bool = False
     returned: tuple[int, ...] = ()
@@ -124,8 +133,9 @@ class Spent:
     """What the calls of a role have come to in this session, all workers together, for showing.
 
     failed: tries that failed, by cause; each was made again or given up. dollars: of the calls with a known cost;
-    unpriced: calls whose cost is unknown. waiting: calls without leave or without a free slot. paused: the provider is
-    down. earlier_tokens, earlier_dollars: of the run's earlier sessions; known only where the run has a budget.
+    unpriced: calls whose cost is unknown. waiting: calls without leave or without a free slot; batched: requests that a
+    batch is to answer. paused: the provider is down. earlier_tokens, earlier_dollars: of the run's earlier sessions;
+    known only where the run has a budget.
     """
 
     sent: int = 0
@@ -138,6 +148,7 @@ class Spent:
     unpriced: int = 0
     in_flight: int = 0
     waiting: int = 0
+    batched: int = 0
     paused: bool = False
     earlier_tokens: int = 0
     earlier_dollars: float = 0.0

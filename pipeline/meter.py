@@ -122,12 +122,13 @@ class Meter:
         if self._budgeted and not self._totals[role].answered:
             wanted = wanted[: max(0, _UNTRIED - sum(c.held for c in self._clients.values() if c.role == role))]
         for need in wanted:
-            at, (tokens, dollars) = account.next_at(now), self._most(role, need)
+            at, (tokens, dollars) = now if need.batch else account.next_at(now), self._most(role, need)
             tokens_left, dollars_left = tokens_left - tokens, dollars_left - dollars
-            if at > now + AHEAD_S or min(tokens_left, dollars_left) < 0:
+            if at > now + AHEAD_S or (min(tokens_left, dollars_left) < 0 and not need.begun):
                 break
-            expected = self._expected(role, need)
-            account.take(expected, now)
+            expected = 0 if need.batch else self._expected(role, need)
+            if not need.batch:
+                account.take(expected, now)
             leases.append(Lease(max(0.0, at - now), expected, tokens, dollars, account.circuit.open))
         return leases
 
@@ -143,7 +144,9 @@ class Meter:
         """The most tokens and dollars that a call may use; its prompt is counted as the server has counted others."""
         total, price = self._totals[role], self._prices[role]
         prompt = ceil(need.prompt * total.prompt / total.guessed) if total.guessed else need.prompt
-        return prompt + need.completion, price.dollars(prompt, need.completion) if price else 0.0
+        dollars = price.dollars(prompt, need.completion) if price else 0.0
+        by_batch = price.by_batch(dollars) if price and need.batch else None
+        return prompt + need.completion, dollars if by_batch is None else by_batch
 
     def _expected(self, role: str, need: Need) -> int:
         """The tokens that a call will probably use: its completion is as long as others were."""
@@ -183,6 +186,7 @@ class Meter:
             unpriced=total.unpriced,
             in_flight=sum(client.in_flight for client in clients),
             waiting=sum(client.waiting for client in clients),
+            batched=sum(client.batched for client in clients),
             paused=self._accounts[role].circuit.open,
             earlier_tokens=earlier.tokens,
             earlier_dollars=earlier.dollars,

@@ -63,7 +63,7 @@ def arm(step: str) -> None:
 async def ask(base_url: str, run: str, number: int) -> list[str]:
     """The replies to so many questions."""
     config = EndpointCaptioner(model="m", base_url=base_url, batch=True, retries=3)
-    model = BatchModel(config, "captioner", CallStore(run), FAST)
+    model = BatchModel(config, "captioner", CallStore(run), pace=FAST)
     chats = [[ChatMessage("user", (f"say {n}", b"\xff\xd8picture"))] for n in range(number)]
     replies = await asyncio.gather(*(model.complete(chat) for chat in chats))
     await model.close()

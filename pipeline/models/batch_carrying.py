@@ -2,19 +2,23 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import IO, Any
 
 from openai.types import Batch
 
+from pipeline.leases import Need
 from pipeline.models.batch_api import BatchApi, refused, said_in
 from pipeline.models.batch_log import BatchLog, BatchRecord
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts
-from pipeline.models.replies import Response, by_batch
+from pipeline.models.gate import Gate
+from pipeline.models.replies import Response, by_batch, usage_of
 from pipeline.models.request import Request
+from schemas.captions import Usage
 from schemas.config import EndpointCaptioner
 from schemas.errors import Fatal, Rejected, Transient, UserError
 
@@ -56,7 +60,14 @@ class Carrier:
     """Takes batches of one role to their end. Every step is on record before the next; replies are durable first."""
 
     def __init__(
-        self, config: EndpointCaptioner, role: str, calls: CallStore, log: BatchLog, pace: Pace, counts: CallCounts
+        self,
+        config: EndpointCaptioner,
+        role: str,
+        calls: CallStore,
+        log: BatchLog,
+        pace: Pace,
+        counts: CallCounts,
+        gate: Gate,
     ) -> None:
         self.api = BatchApi(config, role)
         self._config = config
@@ -65,10 +76,19 @@ class Carrier:
         self._log = log
         self._pace = pace
         self._counts = counts
+        self._gate = gate
         self._answered = False
 
     async def send(self, record: BatchRecord, requests: dict[str, Request], lines: IO[bytes]) -> dict[str, Outcome]:
-        """The outcomes of a new batch, by key. lines: what is to be uploaded. Raises Fatal."""
+        """The outcomes of a new batch, by key. lines: what is to be uploaded.
+
+        Raises Fatal, also where the run's budget has no room for it.
+        """
+        async with self._paid(record.need(begun=False)) as outcomes:
+            outcomes |= await self._sent(record, requests, lines)
+        return outcomes
+
+    async def _sent(self, record: BatchRecord, requests: dict[str, Request], lines: IO[bytes]) -> dict[str, Outcome]:
         await asyncio.to_thread(self._log.begin, record, requests)
         try:
             record = record.model_copy(update={"file": await self.api.upload(lines, record.name)})
@@ -85,6 +105,22 @@ class Carrier:
         One that goes on is ended early where the config wants no batches any more. Raises Fatal.
         """
         requests = await asyncio.to_thread(self._log.requests, record.name)
+        async with self._paid(record.need(begun=True)) as outcomes:
+            outcomes |= await self._resumed(record, requests)
+        return outcomes
+
+    @asynccontextmanager
+    async def _paid(self, need: Need) -> AsyncIterator[dict[str, Outcome]]:
+        """Holds what a batch may cost until its outcomes, which the block adds, are durable."""
+        outcomes: dict[str, Outcome] = {}
+        async with self._gate.call(need) as call:
+            self._gate.leave(call)  # its slot is for live calls
+            yield outcomes
+            answers = [outcome for outcome in outcomes.values() if isinstance(outcome, dict)]
+            usages = (usage_of(answer, self._config.price) for answer in answers)
+            self._gate.came_back(call, sum(usages, start=Usage()))
+
+    async def _resumed(self, record: BatchRecord, requests: dict[str, Request]) -> dict[str, Outcome]:
         try:
             record = await self._adopted(record)
             if record.batch and not record.closed and not self._config.batch:

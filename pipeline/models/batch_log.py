@@ -5,6 +5,7 @@ from collections.abc import Container
 
 from pydantic import ValidationError
 
+from pipeline.leases import Need
 from pipeline.models.request import Request
 from pipeline.storage import Storage
 from schemas.errors import Fatal
@@ -17,7 +18,8 @@ class BatchRecord(Record):
     """One batch. name: ours for it, unlike any other batch's; base_url: of the provider.
 
     file: the provider's id for the uploaded requests; batch: for the batch; each "" as long as there is none.
-    closed: nothing more comes of it. asked, answered: numbers of requests.
+    closed: nothing more comes of it. asked, answered: numbers of requests. prompt, completion: tokens that they may
+    use at most, as `Need` has them.
     """
 
     name: str
@@ -28,6 +30,12 @@ class BatchRecord(Record):
     batch: str = ""
     closed: bool = False
     answered: int = 0
+    prompt: int = 0
+    completion: int = 0
+
+    def need(self, begun: bool) -> Need:
+        """What it may use, for the run's meter."""
+        return Need(self.prompt, self.completion, self.asked, batch=True, begun=begun)
 
 
 class BatchLog:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
+from pipeline.leases import Link
 from pipeline.models.batch_api import CHAT
 from pipeline.models.batch_carrying import Again, Carrier, Outcome, Pace
 from pipeline.models.batch_log import BatchLog, BatchRecord
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, Reply
 from pipeline.models.endpoint import EndpointModel
+from pipeline.models.gate import need_of
 from pipeline.models.replies import reply_of
 from pipeline.models.request import Request, request_of, with_images
 from schemas.config import EndpointCaptioner
@@ -36,11 +38,14 @@ class _Gathering:
     def __init__(self) -> None:
         self.requests: dict[str, Request] = {}
         self.bytes = 0
+        self.prompt = 0
         self.changed_at = time.monotonic()
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
 
-    def add(self, key: str, request: Request, line: bytes) -> None:
+    def add(self, key: str, request: Request, line: bytes, prompt: int) -> None:
+        """prompt: a guess at its tokens."""
         self.file.write(line)
+        self.prompt += prompt
         self.bytes += len(line)
         self.requests[key] = request
         self.changed_at = time.monotonic()
@@ -55,16 +60,24 @@ class BatchModel:
     refuses is Rejected; one that three batches leave unanswered is asked live. Raises as `EndpointModel` does.
     """
 
-    def __init__(self, config: EndpointCaptioner, role: str, calls: CallStore, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        config: EndpointCaptioner,
+        role: str,
+        calls: CallStore,
+        link: Link | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        """link: see `EndpointModel`."""
         self.name = config.model
-        self._live = EndpointModel(config, role, calls)
+        self._live = EndpointModel(config, role, calls, link=link)
         self.counts = self._live.counts
         self._config = config
         self._role = role
         self._calls = calls
         self._pace = pace or Pace()
         self._log = BatchLog(calls.url)
-        self._carrier = Carrier(config, role, calls, self._log, self._pace, self.counts)
+        self._carrier = Carrier(config, role, calls, self._log, self._pace, self.counts, self._live.gate)
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._gathering: _Gathering | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,13 +125,14 @@ class BatchModel:
             else:
                 self._waiting[key] = asyncio.get_running_loop().create_future()
                 try:
-                    self._gather(key, request, await asyncio.to_thread(_line, key, request, messages))
+                    line = await asyncio.to_thread(_line, key, request, messages)
+                    self._gather(key, request, line, need_of(messages, 0).prompt)
                 except BaseException:  # it will be in no batch
                     self._waiting.pop(key).cancel()
                     raise
         return await asyncio.shield(self._waiting[key])
 
-    def _gather(self, key: str, request: Request, line: bytes) -> None:
+    def _gather(self, key: str, request: Request, line: bytes, prompt: int) -> None:
         """Adds a request to the batch that is being gathered, or to a new one where that is full."""
         gathering, pace = self._gathering, self._pace
         if gathering and (
@@ -128,7 +142,7 @@ class BatchModel:
         if gathering is None:
             gathering = self._gathering = _Gathering()
             self._follow(self._send(gathering), gathering.requests)
-        gathering.add(key, request, line)
+        gathering.add(key, request, line, prompt)
 
     async def _send(self, gathering: _Gathering) -> dict[str, Outcome]:
         """Sends a batch when it is full, or no request has come for a while."""
@@ -140,7 +154,15 @@ class BatchModel:
                 await asyncio.sleep(left)
         name = f"{content_id(sorted(gathering.requests), 16)}-{secrets.token_hex(4)}"
         self._known.add(name)
-        record = BatchRecord(name=name, role=self._role, base_url=self._config.base_url, asked=len(gathering.requests))
+        asked = len(gathering.requests)
+        record = BatchRecord(
+            name=name,
+            role=self._role,
+            base_url=self._config.base_url,
+            asked=asked,
+            prompt=gathering.prompt,
+            completion=asked * self._config.max_tokens,
+        )
         with gathering.file as lines:
             return await self._carrier.send(record, gathering.requests, lines)
 

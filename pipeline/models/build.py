@@ -73,7 +73,7 @@ def caption_model(
     ):
         from pipeline.models.batches import BatchModel
 
-        return BatchModel(config, "captioner", calls)
+        return BatchModel(config, "captioner", calls, link)
     return chat_model(config, "captioner", calls, protocol, link)
 
 

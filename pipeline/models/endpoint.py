@@ -47,8 +47,8 @@ class EndpointModel:
         self._top_logprobs = top_logprobs
         self._files = ThreadPoolExecutor(_FILE_THREADS)
         self._under_way: dict[str, asyncio.Future[Response]] = {}
-        gate = Gate(link or Alone(config, role), role, config.concurrency)
-        self._sender = Sender(config, role, self.counts, gate)
+        self.gate = Gate(link or Alone(config, role), role, config.concurrency)
+        self._sender = Sender(config, role, self.counts, self.gate)
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel.complete`."""

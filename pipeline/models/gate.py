@@ -90,7 +90,7 @@ class Gate:
         Raises Fatal where no call can ever begin again.
         """
         call = await self._let_in(need)
-        self._used.sent += 1
+        self._used.sent += 0 if need.begun else need.requests
         try:
             yield call
         finally:
@@ -110,21 +110,23 @@ class Gate:
         self._let_free()
 
     def came_back(self, call: Call, usage: Usage | None) -> None:
-        """The server has answered. usage: what it counted, None for a refusal."""
-        used = self._used
-        used.answered += 1
+        """The server has answered. usage: what it counted, None for a refusal; of a batch, for those it answered."""
+        used, calls, before = self._used, usage.calls if usage else 1, self._used.tokens + self._used.assumed_tokens
+        used.answered += calls
         if usage and usage.prompt_tokens + usage.completion_tokens:
-            used.measured += 1
-            used.guessed += call.need.prompt
+            used.measured += calls
+            used.guessed += call.need.prompt * calls // call.need.requests
             used.prompt += usage.prompt_tokens
             used.completion += usage.completion_tokens
             used.cached += usage.cached_tokens
-        elif usage:
+        elif usage and calls:
             used.assumed_tokens += call.lease.tokens
             used.assumed_dollars += call.lease.dollars
         if usage:
             used.dollars += usage.cost_usd or 0.0
-            used.unpriced += usage.cost_usd is None
+            used.unpriced += calls if usage.cost_usd is None else 0
+        if call.need.batch:  # nothing was expected of it: the limits per minute are not a batch's
+            used.charged += used.tokens + used.assumed_tokens - before
         self.leave(call)
 
     def failed(self, call: Call, cause: str, trouble: str, hold_s: float = 0.0) -> None:
@@ -245,6 +247,7 @@ class Gate:
             tokens=sum(call.lease.tokens for call in held),
             dollars=sum(call.lease.dollars for call in held),
             waiting=len(self._waiting),
+            batched=sum(call.need.requests for call in self._entered if call.need.batch),
             wanted=tuple(call.need for call in asked),
             probing=any(call.lease.probe and (call.under_way or call in self._leased) for call in held),
             returned=tuple(self._returned),

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from pipeline.leases import Grant, Need, Report, Used
+from pipeline.meter import Meter
 from pipeline.models.batch_carrying import Pace
 from pipeline.models.batch_log import BatchLog
 from pipeline.models.batches import BatchModel
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, Reply
 from pipeline.models.endpoint import EndpointModel
-from schemas.config import EndpointCaptioner, Price
+from schemas.config import Budget, EndpointCaptioner, Limits, Price
 from schemas.errors import Fatal, Rejected, UserError
 from tests.batch_driver import FAST
 from tests.batch_driver import ask as ask_again
@@ -35,7 +37,7 @@ async def asking(
     folder: Path, server: BatchServer, pace: Pace = FAST, batch: bool = True, **settings: Any
 ) -> AsyncIterator[BatchModel]:
     config = EndpointCaptioner(model="m", base_url=server.base_url, batch=batch, retries=2, **settings)
-    model = BatchModel(config, "captioner", CallStore(str(folder)), pace)
+    model = BatchModel(config, "captioner", CallStore(str(folder)), pace=pace)
     try:
         yield model
     finally:
@@ -264,5 +266,84 @@ def test_a_damaged_record_of_a_batch_stops_the_run_instead_of_paying_again(tmp_p
                 with pytest.raises(Fatal, match="may name a batch that was paid for"):
                     await ask(model, "one")
             assert server.paid == {}
+
+    asyncio.run(scene())
+
+
+class ToMeter:
+    """The way to a meter that the test looks at."""
+
+    worker = "w0"
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+
+    async def exchange(self, report: Report) -> Grant:
+        return self.meter.exchange(report)
+
+
+LIMITS = {"tokens_per_minute": 60_000, "in_flight": 1}
+PRICED = {"price": Price(input=1, output=2, batch=0.5), "max_tokens": 1000}
+
+
+def metered(folder: Path, server: BatchServer, **budget: Any) -> tuple[BatchModel, Meter]:
+    config = EndpointCaptioner(model="m", base_url=server.base_url, batch=True, limits=Limits(**LIMITS), **PRICED)
+    meter = Meter({"captioner": config}, Budget(**budget))
+    return BatchModel(config, "captioner", CallStore(str(folder)), ToMeter(meter), FAST), meter
+
+
+def test_a_batch_that_the_budget_has_no_room_for_is_not_begun_and_nothing_is_paid(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(BatchServer()) as server:
+            model, _ = metered(tmp_path, server, dollars=0.003)
+            with pytest.raises(Fatal, match=r"Raise budget\.dollars"):
+                await ask(model, "one", "two", "three", "four")  # 4 x 1,000 tokens at half of $2 a million
+            assert server.batches == {} and not server.paid
+            await model.close()
+            model, meter = metered(tmp_path, server, dollars=0.01)
+            assert texts(await ask(model, "one", "two")) == ["ONE", "TWO"]
+            spent = meter.spent()["captioner"]
+            assert spent.answered == 2 and spent.dollars == pytest.approx(0.002) and spent.batched == 0
+            await model.close()
+
+    asyncio.run(scene())
+
+
+def test_while_a_batch_is_under_way_its_cost_is_set_aside_and_live_calls_have_their_limits_to_themselves(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        async with serving(BatchServer(work_s=4)) as server:
+            model, meter = metered(tmp_path, server, dollars=0.0025)
+            waiting = asyncio.ensure_future(ask(model, "one", "two"))
+            async with asyncio.timeout(20):
+                while meter.spent()["captioner"].batched != 2:
+                    await asyncio.sleep(0.05)
+            asked = Report(client="w1/captioner/1", role="captioner", used=Used(), waiting=1, wanted=(Need(0, 100),))
+            (lease,) = meter.exchange(asked).leases  # $0.0002 of the $0.0005 that are left; the one slot is free
+            assert lease.after_s == 0
+            too_dear = replace(asked, client="w2/captioner/1", wanted=(Need(0, 500),))
+            grant = meter.exchange(too_dear)
+            assert grant.leases == () and grant.stop == ""
+            assert texts(await waiting) == ["ONE", "TWO"]
+            await model.close()
+
+    asyncio.run(scene())
+
+
+def test_what_a_batch_of_an_earlier_process_answers_is_fetched_and_counted_whatever_the_budget(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(BatchServer(work_s=0.5)) as server:
+            model, _ = metered(tmp_path, server, dollars=0.01)
+            dying = asyncio.ensure_future(ask(model, "one", "two", "three", "four"))
+            while not server.batches:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
+            dying.cancel()
+            await model.close()
+            model, meter = metered(tmp_path, server, dollars=0.001)
+            assert texts(await ask(model, "one", "two", "three", "four")) == ["ONE", "TWO", "THREE", "FOUR"]
+            assert len(server.batches) == 1 and meter.spent()["captioner"].dollars == pytest.approx(0.004)
+            await model.close()
 
     asyncio.run(scene())

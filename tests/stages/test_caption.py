@@ -183,7 +183,7 @@ def test_the_captions_of_several_videos_come_by_one_batch(tmp_path: Path) -> Non
     async def scene() -> None:
         async with serving(BatchServer(work_s=1.0)) as server:
             config = EndpointCaptioner(model="m", base_url=server.base_url, batch=True)
-            model = BatchModel(config, "captioner", CallStore(str(tmp_path / "run")), replace(FAST, quiet_s=6.0))
+            model = BatchModel(config, "captioner", CallStore(str(tmp_path / "run")), pace=replace(FAST, quiet_s=6.0))
             stage = CaptionStage(protocol("longvideo_r1"), model, Captions(), None, "fingerprint", limit=16)
             jobs = [VideoJob(f"{s}", clip(tmp_path, s, f"{s}.mp4")) for s in (10.0, 11.0, 12.0)]
             trees = await stage.run(jobs, Care())
