@@ -78,6 +78,8 @@ def summary(tally: Tally) -> str:
         parts.append(f"{tally.lost} workers lost")
     if any(spent.paused for spent in tally.roles.values()):
         parts.append("waiting for a server that does not answer")
+    if batched := sum(spent.batched for spent in tally.roles.values()):
+        parts.append(f"{batched:,} requests in batches")
     if tally.seconds_left:
         left = tally.seconds_left
         parts.append(f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left")

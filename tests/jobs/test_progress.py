@@ -53,6 +53,12 @@ def test_failed_tries_are_told_by_cause() -> None:
     assert summary(tally).startswith("24 calls sent (6 failed: 4 HTTP 429, 2 timeout); 3 found in calls/")
 
 
+def test_what_waits_in_a_providers_batch_is_told() -> None:
+    tally = Tallier(TO_DO, []).of(snapshot(0, captioner=replace(SPENT, batched=1200)))
+    assert "1,200 requests in batches" in summary(tally)
+    assert "batches" not in summary(Tallier(TO_DO, []).of(snapshot(0, captioner=SPENT)))
+
+
 def test_every_role_of_a_job_has_a_stage_to_go_by() -> None:
     assert set(_STAGE_OF) == set(MODEL_ROLES)
 
