@@ -160,7 +160,7 @@ def test_a_run_directory_may_be_given_relative_to_where_the_command_runs(tmp_pat
 
 def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path: Path, zoomtrail: Command) -> None:
     with ScriptedServer(tmp_path / "calls.jsonl") as server:
-        job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=1, teacher={"retries": 1})
+        job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=1, teacher={"retries": 1, "outage_s": 3})
         url = server.base_url
     result = zoomtrail("generate", job, "--out", tmp_path / "run")
     assert result.returncode == 1
