@@ -15,7 +15,7 @@ from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts
 from pipeline.models.replies import Response, by_batch
 from pipeline.models.request import Request
-from schemas.config import EndpointCaptioner
+from schemas.config import BatchEndpoint
 from schemas.errors import Fatal, Rejected, Transient, UserError
 
 _OVER = ("completed", "failed", "expired", "cancelled")
@@ -56,7 +56,7 @@ class Carrier:
     """Takes batches of one role to their end. Every step is on record before the next; replies are durable first."""
 
     def __init__(
-        self, config: EndpointCaptioner, role: str, calls: CallStore, log: BatchLog, pace: Pace, counts: CallCounts
+        self, config: BatchEndpoint, role: str, calls: CallStore, log: BatchLog, pace: Pace, counts: CallCounts
     ) -> None:
         self.api = BatchApi(config, role)
         self._config = config

@@ -16,7 +16,7 @@ from pipeline.models.chat import ChatMessage, Reply
 from pipeline.models.endpoint import EndpointModel
 from pipeline.models.replies import reply_of
 from pipeline.models.request import Request, request_of, with_images
-from schemas.config import EndpointCaptioner
+from schemas.config import BatchEndpoint
 from schemas.errors import Fatal, UserError
 from schemas.record import content_id
 
@@ -55,9 +55,18 @@ class BatchModel:
     refuses is Rejected; one that three batches leave unanswered is asked live. Raises as `EndpointModel` does.
     """
 
-    def __init__(self, config: EndpointCaptioner, role: str, calls: CallStore, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        config: BatchEndpoint,
+        role: str,
+        calls: CallStore,
+        pace: Pace | None = None,
+        held_to: Sequence[str] = (),
+    ) -> None:
+        """held_to: see `EndpointModel`."""
         self.name = config.model
-        self._live = EndpointModel(config, role, calls)
+        self._live = EndpointModel(config, role, calls, held_to=held_to)
+        self._held_to = tuple(held_to)
         self.counts = self._live.counts
         self._config = config
         self._role = role
@@ -75,7 +84,7 @@ class BatchModel:
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel.complete`."""
-        request, key = await asyncio.to_thread(request_of, self._config, messages, sample, stop, 0)
+        request, key = await asyncio.to_thread(request_of, self._config, messages, sample, stop, 0, self._held_to)
         tries = waits = 0
         asked = False
         while tries < _TRIES:
