@@ -112,7 +112,17 @@ def _stages(found: "Stats") -> Table:
     for stage, shards in stages.items():
         total = {field: sum(shard[field] or 0 for shard in shards) for field in ("rows", "bytes", "seconds")}
         add_row(table, stage, len(shards), f"{total['rows']:,}", f"{total['bytes']:,}", f"{total['seconds']:.1f}")
+    table.caption, table.caption_justify = _verifiers_time(found), "left"
     return table
+
+
+def _verifiers_time(found: "Stats") -> str | None:
+    """How the verifier's time went; None without one that was timed. See `pipeline.stages.busy`."""
+    busy, waiting = (sum(shard[f"verifier_{how}_s"] or 0 for shard in found.shards) for how in ("busy", "waiting"))
+    if not busy + waiting:
+        return None
+    share = _share(busy, busy + waiting)
+    return f"verifier busy for {busy:.1f} s, {share} of its time; {waiting:.1f} s it waited for pictures to be decoded"
 
 
 def _shards(console: Console, found: "Stats", plain: bool) -> None:
@@ -129,7 +139,7 @@ def _shards(console: Console, found: "Stats", plain: bool) -> None:
         print_table(console, table, plain)
 
 
-def _share(part: int, whole: int) -> str:
+def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else ""
 
 

@@ -151,7 +151,7 @@ def test_errors_that_may_pass_are_tried_again_and_others_are_a_reason(tmp_path: 
 
 
 def test_all_answers_of_a_shard_go_in_one_batch(tmp_path: Path) -> None:
-    """This server says the last line of what it is asked, which is no yes or no, so that each answer is asked for again."""
+    """This server repeats what it is asked, which is no yes or no, so that each answer is asked for again."""
 
     async def scene() -> None:
         async with serving(BatchServer()) as provider:
