@@ -98,6 +98,14 @@ def judging(config: RunConfig, n_attempts: int, n_questions: int) -> RoleEstimat
     return _priced("judge", config.judge, calls, calls * _JUDGING_TOKENS, calls * _JUDGEMENT_TOKENS)
 
 
+def judging_leaks(config: RunConfig, n_attempts: int, turns: int) -> RoleEstimate:
+    """What a judge is asked of leaks at most: of every attempt, twice where hints or reflections may be betrayed."""
+    hinted = config.rollout.hints != "off" or config.rollout.reflect > 0
+    calls = n_attempts * (2 if hinted else 1)
+    prompt = calls * (_JUDGING_TOKENS + turns * _THOUGHT_TOKENS)
+    return _priced("judge", config.judge, calls, prompt, calls * _JUDGEMENT_TOKENS)
+
+
 def _turns(
     role: str, config: RunConfig, protocol: ZoomProtocol, attempts: Sequence[tuple[Video, int]], turns: range
 ) -> RoleEstimate:

@@ -165,7 +165,8 @@ class Worker:
             self._models["verifier"], draws = answering, Draws(answering, verifier.rollouts)
         judge = judge_model(config.judge, calls, zoom, link)
         self._models |= {"judge": judge} if judge else {}
-        return ReplayStage(zoom, weigher, self._reply_text, config.view, asking, videos, chooser, judge, draws)
+        leaks = bool(getattr(config.judge, "leaks", False))
+        return ReplayStage(zoom, weigher, self._reply_text, config.view, asking, videos, chooser, judge, leaks, draws)
 
     def _caption_stage(self, zoom: ZoomProtocol) -> CaptionStage:
         config, captioner = self.assignment.config, None

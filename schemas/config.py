@@ -161,10 +161,12 @@ class EndpointJudge(BatchEndpoint):
     """A judge of open answers behind an OpenAI-compatible server.
 
     structured: its replies are held to yes and no by a JSON schema where the server takes one; false for a model that
-    thinks in its text. A plain yes or no is understood in any case.
+    thinks in its text. A plain yes or no is understood in any case. leaks: whether it is also asked if the text of an
+    attempt betrays a hint or the reference answer (`judge_hint_leak`, `judge_gold_leak`): one or two calls an attempt.
     """
 
     structured: bool = True
+    leaks: bool = False
 
 
 class Local(Record):
@@ -414,7 +416,9 @@ _HOW_NOT_WHAT = {
 """Settings that change how a model is reached or what it costs, but not what it says."""
 
 
-_ADDED_LATER = {"permutations": 1, "screens": False, "identity": None, "structured": False, "rollouts": 0}
+_ADDED_LATER = {"permutations": 1, "screens": False, "identity": None, "structured": False, "rollouts": 0} | {
+    "leaks": False
+}
 """Settings that runs begun before them lack, with what they then were: left out where they still are that."""
 
 

@@ -98,6 +98,10 @@ class Verdict(Record):
     """The judge's words on the answer, or why there are none that count (`kind: message`). None after a rule."""
     judge_call: str | None = None
     """Key of the judge's reply among the run's calls."""
+    judge_hint_leak: bool | None = None
+    """As hint_leak, in the judge's opinion (`judge.leaks`), by the texts alone; None where it did not say."""
+    judge_gold_leak: bool | None = None
+    """As gold_leak, in the judge's opinion (`judge.leaks`), by the texts alone; None where it did not say."""
     pass_rate: float | None = None
     """How often the verifier answers rightly by the overview alone, in 0..1: the difficulty of the question. Of an open
     one the share of `verifier.rollouts` answers drawn at temperature 1; of one of choice it is p_gold_overview."""

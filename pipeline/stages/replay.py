@@ -1,5 +1,6 @@
 """The replay stage: every recorded action is done again on the real video, and a verifier weighs the evidence."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -8,9 +9,10 @@ from typing import Any
 
 from pipeline.models.chat import ChatModel, Embedder, Pictures, Scorer
 from pipeline.stages import checks, claims, leaks
-from pipeline.stages.answers import Answers, Judged
+from pipeline.stages.answers import Judged, judged
 from pipeline.stages.draws import Draws
 from pipeline.stages.items import Care, Work, walk
+from pipeline.stages.judged_leaks import judged_leaks
 from pipeline.stages.mentions import consistent, zooms_mentioned
 from pipeline.stages.search import Search
 from pipeline.stages.verify import Columns, Replayed, Verifier
@@ -49,7 +51,8 @@ class ReplayStage:
 
     scorer: None leaves the probabilities empty; asking: how it is asked. view: as the trajectories were made.
     limit: videos at once. embedder: chooses the frames of a searched zoom again; without one, those recorded must be
-    among the candidates. judge: of open answers; None leaves them to rules. draws: of the verifier, for `pass_rate`.
+    among the candidates. judge: of open answers, and of leaks with judge_leaks; None leaves them to rules. draws: of
+    the verifier, for `pass_rate`.
     """
 
     name = "replay"
@@ -64,6 +67,7 @@ class ReplayStage:
         limit: int = 2,
         embedder: Embedder | None = None,
         judge: ChatModel | None = None,
+        judge_leaks: bool = False,
         draws: Draws | None = None,
     ) -> None:
         self._protocol = protocol
@@ -72,7 +76,8 @@ class ReplayStage:
         self._view = view
         self._search = Search(protocol, view, embedder)
         self._limit = limit
-        self._answers = Answers(judge)
+        self._yes_no = judge
+        self._judges_leaks = judge_leaks
         self._draws = draws
 
     async def run(
@@ -111,13 +116,23 @@ class ReplayStage:
         questions = {t.question_id: t.question for t in trajectories}
         finals = {t.trajectory_id: (t.final_answer, t.question) for t in trajectories if t.final_answer is not None}
         draws = [(answer, questions[name]) for name, answers in drawn.items() for answer in answers]
-        judged = await self._answers.judged([*finals.values(), *draws], self.name)
-        of_final = dict(zip(finals, map(_answer_columns, judged), strict=False))
-        of_draws: dict[str, list[bool]] = {name: [] for name in drawn}
-        for (_, question), one in zip(draws, judged[len(finals) :], strict=True):
-            of_draws[question.question_id] += [] if one.correct is None else [one.correct]
-        rates = {name: _pass_rate(right) for name, right in of_draws.items()}
-        return [v.model_copy(update=of_final.get(v.trajectory_id, {}) | rates.get(v.question_id, {})) for v in verdicts]
+        judging = judged([*finals.values(), *draws], self._yes_no, self.name)
+        found, leaky = await asyncio.gather(judging, self._leaks(trajectories))
+        of_final = dict(zip(finals, map(_answer_columns, found), strict=False))
+        right: dict[str, list[bool]] = {name: [] for name in drawn}
+        for (_, question), one in zip(draws, found[len(finals) :], strict=True):
+            right[question.question_id] += [] if one.correct is None else [one.correct]
+        rates = {name: _pass_rate(of_draws) for name, of_draws in right.items()}
+        return [
+            v.model_copy(update=of_final.get(v.trajectory_id, {}) | rates.get(v.question_id, {}) | leaks)
+            for v, leaks in zip(verdicts, leaky, strict=True)
+        ]
+
+    async def _leaks(self, trajectories: Sequence[Trajectory]) -> list[Columns]:
+        """What the judge finds of leaks; nothing where it is not asked."""
+        if self._yes_no is None or not self._judges_leaks:
+            return [{} for _ in trajectories]
+        return await judged_leaks(trajectories, self._yes_no, self.name)
 
     async def _video(
         self, trajectories: Sequence[Trajectory], tree: CaptionTree, drawn: dict[str, list[str]]
@@ -218,12 +233,12 @@ class ReplayStage:
         return "\n".join(message.text for message in messages if message.role != "assistant")
 
 
-def _answer_columns(judged: Judged) -> Columns:
+def _answer_columns(found: Judged) -> Columns:
     return {
-        "answer_correct": judged.correct,
-        "answer_judged_by": judged.by,
-        "judge_said": judged.said,
-        "judge_call": judged.call or None,
+        "answer_correct": found.correct,
+        "answer_judged_by": found.by,
+        "judge_said": found.said,
+        "judge_call": found.call or None,
     }
 
 

@@ -36,6 +36,7 @@ def test_the_judge_sees_question_reference_and_answer_and_no_text_leaves_its_fen
     (message,) = judge_messages(sly, asked)
     assert message.role == "user" and not message.frames
     before, _, told = message.text.partition("Answer to be judged:\n")
-    assert "What passes the house?" in before and "Reference answer:\n-----\na blue car\n-----\n" in before
+    assert "What passes the house?" in before
+    assert "Reference answer:\n-----\na blue car\n-----\n" in before
     assert told.count("\n-----\n") == 1 and "| -----\n" in told and "< image> {reference}" in told
     assert told.endswith("Reply with one word, yes or no.")

@@ -13,9 +13,11 @@ from pipeline.models.batches import BatchModel
 from pipeline.models.build import drawer, judge_model
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, ChatModel, Reply
-from pipeline.stages.answers import TRIES, Answers, Judged
+from pipeline.stages import answers
+from pipeline.stages.answers import Judged
 from pipeline.stages.draws import Draws
 from pipeline.stages.items import Care
+from pipeline.stages.judge import TRIES
 from pipeline.stages.replay import ReplayStage
 from prompts.judging import YES_NO
 from prompts.protocols import protocol
@@ -43,8 +45,8 @@ def open_question(answer: str = "a green sign", text: str = "What hangs there?")
     )
 
 
-def judged(judge: ChatModel | None, *answers: str, about: Question | None = None) -> list[Judged]:
-    return asyncio.run(Answers(judge).judged([(answer, about or open_question()) for answer in answers], "replay"))
+def judged(judge: ChatModel | None, *given: str, about: Question | None = None) -> list[Judged]:
+    return asyncio.run(answers.judged([(answer, about or open_question()) for answer in given], judge, "replay"))
 
 
 def says(yes: str) -> ScriptedModel:
@@ -128,7 +130,7 @@ def test_a_servers_judgements_are_kept_held_to_yes_and_no_and_not_asked_for_twic
 def test_a_server_without_structured_answers_is_asked_in_plain_text(tmp_path: Path, provider: Any) -> None:
     async def scene() -> list[Judged]:
         async with served(provider) as (url, _):
-            return await Answers(judge_at(url, tmp_path)).judged([("a plate", open_question())], "replay")
+            return await answers.judged([("a plate", open_question())], judge_at(url, tmp_path), "replay")
 
     (one,) = asyncio.run(scene())
     assert one.by == "judge" and one.call, one.said
@@ -158,7 +160,7 @@ def test_all_answers_of_a_shard_go_in_one_batch(tmp_path: Path) -> None:
             config = EndpointJudge(model="m", base_url=provider.base_url, batch=True)
             assert isinstance(judge_at(provider.base_url, tmp_path, batch=True), BatchModel)
             judge = BatchModel(config, "judge", CallStore(str(tmp_path)), FAST, held_to=YES_NO)
-            found = await Answers(judge).judged([(f"a plate {n}", open_question()) for n in range(5)], "replay")
+            found = await answers.judged([(f"a plate {n}", open_question()) for n in range(5)], judge, "replay")
             await judge.close()
             assert len(provider.batches) == TRIES and provider.live == []
             lines = [json.loads(line) for line in provider.files["file_0"].splitlines()]
@@ -226,6 +228,7 @@ def test_the_pass_rate_of_a_question_of_choice_is_its_probability(zoomed: tuple[
     chosen = trajectory.model_copy(update={"question": question(), "final_answer": "B"})
     stage = ReplayStage(ZOOM_CHAT, Reader(), lambda key: None, draws=Draws(drawer, 3))
     (verdict,) = verdicts(stage, tree, chosen)
+    assert verdict.error is None, verdict.error
     assert (verdict.pass_rate, verdict.n_rollouts) == (verdict.p_gold_overview, 0) == (0.25, 0)
     assert drawer.asked == [] and verdict.answer_judged_by == "letter"
 
