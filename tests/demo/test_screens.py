@@ -74,9 +74,7 @@ def measures(verdict: Verdict) -> dict[str, float]:
 def test_each_screen_tells_the_kinds_of_question_apart(uri: str, asked: dict[str, Question], tmp_path: Path) -> None:
     verifier = scorer(DemoVerifier(backend="demo"), CallStore(str(tmp_path)))
     assert verifier is not None
-    fact, floor, sign = (
-        measures(judged(uri, asked[kind], VIEW, verifier, None)) for kind in ("blind", "overview", "sign")
-    )
+    fact, floor, sign = (measures(judged(uri, asked[kind], verifier, None)) for kind in ("blind", "overview", "sign"))
     assert fact["p_gold_blind"] >= 0.7 and floor["p_gold_blind"] < 0.7 and sign["p_gold_blind"] < 0.7
     assert floor["p_gold_four_frames"] >= 0.7 and sign["p_gold_four_frames"] < 0.7
     assert floor["p_gold_overview"] >= 0.7 and sign["p_gold_overview"] < 0.7 <= sign["p_gold_evidence"]

@@ -148,10 +148,13 @@ def test_each_example_of_init_is_a_valid_job(name: str) -> None:
 def test_what_the_examples_leave_as_comments_can_be_set(tmp_path: Path, name: str) -> None:
     example = (Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml").read_text()
     optional = [
-        line[2:] for line in example.splitlines() if re.match(r"# (verifier|student|view|embedder):$|#   \w+: ", line)
+        line[2:]
+        for line in example.splitlines()
+        if re.match(r"# (verifier|judge|student|view|embedder):$|#   \w+: ", line)
     ]
     config = load_job(written(tmp_path, "\n".join([example, *optional])))
     assert config.verifier is not None and config.verifier.answer_by == "letter"
+    assert isinstance(config.judge, EndpointJudge) and config.judge.structured
     assert config.view.zoom_side == (280 if name == "longvt" else 448)
 
 
