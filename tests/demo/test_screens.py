@@ -28,7 +28,7 @@ from tests.stages.scripted import ScriptedModel, in_turn, planned
 
 SEED = 11
 ZOOM = protocol("videozoomer")
-VIEW = View(overview_frames=16, overview_side=80, zoom_frames=8, zoom_side=448)
+VIEW = View(overview_frames=16, overview_side=80, zoom_frames=5, zoom_side=448)
 """The floor can be seen in the overview, and signs can be read in a zoom alone."""
 
 
@@ -46,16 +46,18 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def judged(uri: str, question: Question, verifier: Scorer, draws: Draws | None) -> Verdict:
-    """The verdict on an attempt that zooms into the clue, where there is one, else into the beginning."""
-    start, end = question.clue_intervals[0] if question.clue_intervals else (2.0, 6.0)
-    zoom = f'<think>I look.</think><video_zoom> {{"segment": [{start}, {end}], "fps": 2}} </video_zoom>'
+    """The verdict on an attempt that zooms into the clue, where there is one, and answers."""
+    zooms = [
+        f'<think>I look.</think><video_zoom> {{"segment": [{start}, {end}], "fps": 1}} </video_zoom>'
+        for start, end in question.clue_intervals
+    ]
     answer = f"<think>So it is.</think><answer>{question.answer_letter or question.answer_text}</answer>"
 
     async def scene() -> Verdict:
         captions = CaptionStage(ZOOM, None, Captions(), None, "", VIEW)
         (tree,) = await captions.run([VideoJob(question.video_id, uri)], Care())
         trees: dict[str, CaptionTree] = {tree.video_id: tree}
-        teaching = Teaching(ZOOM, ScriptedModel(in_turn(zoom, answer)), None, Rollout(), VIEW)
+        teaching = Teaching(ZOOM, ScriptedModel(in_turn(*zooms, answer)), None, Rollout(), VIEW)
         attempts = await TeachStage(teaching, 1).run([planned(question)], trees, Care())
         stage = ReplayStage(ZOOM, verifier, lambda key: None, VIEW, Asking("text", screens=draws is None), draws=draws)
         (verdict,) = await stage.run(attempts, trees, Care())
