@@ -54,6 +54,8 @@ def _show(found: "Stats", others: "Sequence[Agreement]") -> None:
     for table in (_funnel(found), _spent(found), _means(found), *agreement, _stages(found)):
         console.print()
         print_table(console, table, plain)
+    if line := _verifiers_time(found):
+        console.print(line, soft_wrap=True)
     _shards(console, found, plain)
 
 
@@ -112,7 +114,6 @@ def _stages(found: "Stats") -> Table:
     for stage, shards in stages.items():
         total = {field: sum(shard[field] or 0 for shard in shards) for field in ("rows", "bytes", "seconds")}
         add_row(table, stage, len(shards), f"{total['rows']:,}", f"{total['bytes']:,}", f"{total['seconds']:.1f}")
-    table.caption, table.caption_justify = _verifiers_time(found), "left"
     return table
 
 

@@ -1,6 +1,7 @@
 """The funnel, its conservation, and what `zoomtrail stats` prints."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,7 @@ def test_piped_output_is_plain_text_on_whole_lines(store: RunStore, capsys: pyte
     assert ["planned", "12"] in lines and ["kept", "1", "8.3", "%"] in lines
     assert "12 planned = 3 answered + 1 gave_up + 1 malformed + 5 failed + 2 not_run" in text
     assert "unknown, at least 1.2500 (1 row unpriced)" in text
+    assert re.search(r"verifier busy for [\d.]+ s, 90.0 % of its time; 0\.\d s it waited for pictures", text)
     assert "[red]" in text  # a model's words are shown as they are, not as markup
 
 
