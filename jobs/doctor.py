@@ -130,7 +130,7 @@ def _endpoint(role: str, model: Endpoint, zoom: ZoomProtocol | None) -> Iterator
         yield Finding(role, False, unreached)
         return
     writes_turns = zoom is not None and role in ("teacher", "student")
-    pictures = zoom is None or not (writes_turns and zoom.uses_captions)
+    pictures = role != "judge" and (zoom is None or not (writes_turns and zoom.uses_captions))
     need = Need(pictures, zoom.stop if zoom is not None and writes_turns else ())
     try:
         found = lacks(model, role, need)

@@ -6,7 +6,7 @@ from itertools import islice
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.estimate import RoleEstimate, estimate
+from pipeline.estimate import RoleEstimate, estimate, judging, judging_leaks
 from pipeline.media.errors import VideoError
 from pipeline.media.sandbox import open_video
 from pipeline.sources import BadRow, load_questions, video_uri
@@ -41,6 +41,11 @@ def print_estimate(config: RunConfig, limit: int | None) -> None:
     for label, turns in ((f"typical: {typical}", typical), (f"at most: {most}", most)):
         for role in estimate(config, zoom, attempts, turns):
             table.add_row(*_row(role, label if role.role == "teacher" else "", scale))
+    if config.judge:
+        n_open = sum(q.kind == "open" for q in questions if not isinstance(q, BadRow))
+        table.add_row(*_row(judging(config, n_open * config.attempts, n_open), "every open answer", 1.0))
+        if getattr(config.judge, "leaks", False):
+            table.add_row(*_row(judging_leaks(config, n_attempts, most), "leaks", 1.0))
     Console().print(table)
     if isinstance(config.verifier, Endpoint):
         print("The calls of the verifier are not among them; what they cost is unknown.")

@@ -54,6 +54,8 @@ def _show(found: "Stats", others: "Sequence[Agreement]") -> None:
     for table in (_funnel(found), _spent(found), _means(found), *agreement, _stages(found)):
         console.print()
         print_table(console, table, plain)
+    if line := _verifiers_time(found):
+        console.print(line, soft_wrap=True)
     _shards(console, found, plain)
 
 
@@ -115,6 +117,15 @@ def _stages(found: "Stats") -> Table:
     return table
 
 
+def _verifiers_time(found: "Stats") -> str | None:
+    """How the verifier's time went; None without one that was timed. See `pipeline.stages.busy`."""
+    busy, waiting = (sum(shard[f"verifier_{how}_s"] or 0 for shard in found.shards) for how in ("busy", "waiting"))
+    if not busy + waiting:
+        return None
+    share = _share(busy, busy + waiting)
+    return f"verifier busy for {busy:.1f} s, {share} of its time; {waiting:.1f} s it waited for pictures to be decoded"
+
+
 def _shards(console: Console, found: "Stats", plain: bool) -> None:
     """All files where they are few, else those that took longest."""
     slowest = sorted(found.shards, key=lambda shard: -(shard["seconds"] or 0))[:_MOST_SHARDS]
@@ -129,7 +140,7 @@ def _shards(console: Console, found: "Stats", plain: bool) -> None:
         print_table(console, table, plain)
 
 
-def _share(part: int, whole: int) -> str:
+def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else ""
 
 

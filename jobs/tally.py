@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _RATE_S = 60.0
 """Seconds over which tokens per minute are counted."""
 
-_STAGE_OF = {"captioner": "caption", "teacher": "teach", "student": "teach", "verifier": "replay"}
+_STAGE_OF = {"captioner": "caption", "teacher": "teach", "student": "teach", "verifier": "replay", "judge": "replay"}
 """The stage whose progress tells what of a role's cost is still to come."""
 
 

@@ -79,7 +79,8 @@ def _planned(url: str, another: Another) -> Run:
     if not shards:
         raise UserError(f"{url}: no shard has trajectories yet; run `zoomtrail generate` first")
     # What is replayed is what the run recorded, whatever this version would have recorded.
-    replay = own_settings["teach"] | {k: v for k, v in settings["replay"].items() if k.startswith("verifier")}
+    asked = {k: v for k, v in settings["replay"].items() if k.startswith(("verifier", "judge"))}
+    replay = own_settings["teach"] | asked
     RunStore(url, another.called).open_verifier(replay)
     fingerprints = {stage: fingerprint(own_settings[stage]) for stage in STAGES} | {"replay": fingerprint(replay)}
     return Run(config, url, fingerprints, shards, another.called)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prompts.captioning import CAPTION_LEVELS, caption_width
 from prompts.protocol import ZoomProtocol
-from schemas.config import Endpoint, EndpointCaptioner, RunConfig
+from schemas.config import BatchEndpoint, Endpoint, RunConfig
 from schemas.timeline import LEVELS
 from schemas.video import FramePlan, PixelBudget, Video
 
@@ -14,6 +14,7 @@ PIXELS_PER_TOKEN = 28 * 28
 
 CHARACTERS_PER_TOKEN = 4
 _SYSTEM_TOKENS, _THOUGHT_TOKENS, _CAPTION_TOKENS, _TIME_TOKENS = 400, 200, 300, 8
+_JUDGING_TOKENS, _JUDGEMENT_TOKENS = 300, 5
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _priced(role: str, model: object, calls: int, prompt: int, completion: int) 
     if not isinstance(model, Endpoint):
         return RoleEstimate(role, calls, prompt, completion, 0.0)
     dollars = model.price.dollars(prompt, completion) if model.price else None
-    if model.price and dollars is not None and isinstance(model, EndpointCaptioner) and model.batch:
+    if model.price and dollars is not None and isinstance(model, BatchEndpoint) and model.batch:
         dollars = model.price.by_batch(dollars)
     return RoleEstimate(role, calls, prompt, completion, dollars)
 
@@ -85,6 +86,24 @@ def estimate(
         return [*estimates, _turns("teacher", config, protocol, attempts, range(reflected))]
     student = _turns("student", config, protocol, attempts, range(turns))
     return [*estimates, student, _turns("teacher", config, protocol, attempts, range(turns, reflected))]
+
+
+def judging(config: RunConfig, n_attempts: int, n_questions: int) -> RoleEstimate:
+    """What a judge is asked at most: of each attempt at an open question, and of each answer that the verifier draws.
+
+    n_attempts: at open questions; n_questions: of these. Answers that a rule decides on cost nothing.
+    """
+    rollouts = config.verifier.rollouts if config.verifier else 0
+    calls = n_attempts + n_questions * rollouts
+    return _priced("judge", config.judge, calls, calls * _JUDGING_TOKENS, calls * _JUDGEMENT_TOKENS)
+
+
+def judging_leaks(config: RunConfig, n_attempts: int, turns: int) -> RoleEstimate:
+    """What a judge is asked of leaks at most: of every attempt, twice where hints or reflections may be betrayed."""
+    hinted = config.rollout.hints != "off" or config.rollout.reflect > 0
+    calls = n_attempts * (2 if hinted else 1)
+    prompt = calls * (_JUDGING_TOKENS + turns * _THOUGHT_TOKENS)
+    return _priced("judge", config.judge, calls, prompt, calls * _JUDGEMENT_TOKENS)
 
 
 def _turns(

@@ -162,6 +162,9 @@ class KeptCalls:
             turns = pc.list_flatten(self._run.table("teach", shard, ["turns"])["turns"])
             keys.update(_strings(turns, "call_key"))
             keys.update(_strings(pc.list_flatten(pc.struct_field(turns, "observations")), "call_key"))
+        for shard in self._run.finished("replay"):
+            verdicts = self._run.table("replay", shard, ["judge_call"])
+            keys.update(*(column.to_pylist() for column in verdicts.columns))  # rows from before judges have none
         return keys
 
 

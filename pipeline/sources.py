@@ -78,7 +78,7 @@ def _question(row: Row, source: str, id_field: str, video_field: str, answer_fie
     source_id = str(row.get(id_field) or "")
     used = {id_field, video_field, answer_field, "question", "choices", "clue_intervals"}
     extras = {k: v for k, v in row.items() if k not in used and v is not None}
-    return Question(
+    question = Question(
         question_id=question_id(source_id, video, asked, choices, letter or text, clues),
         video_id=video,
         text=asked,
@@ -91,10 +91,13 @@ def _question(row: Row, source: str, id_field: str, video_field: str, answer_fie
         source_id=source_id,
         extras_json=json.dumps(extras, sort_keys=True, ensure_ascii=False, default=str),
     )
+    _ = question.tolerances  # what is no number is found here, not when an answer is judged
+    return question
 
 
 def jsonl_question(row: Row) -> Question:
-    """A row {qid?, video, question, choices?, answer (letter or text), clue_intervals? in seconds}."""
+    """A row {qid?, video, question, choices?, answer (letter or text), clue_intervals? in seconds, answer_tolerance?,
+    answer_relative_tolerance?}."""
     return _question(row, "jsonl", "qid", "video", "answer")
 
 

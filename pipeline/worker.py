@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.leases import Link
-from pipeline.models.build import caption_model, chat_model, embedder, scorer
+from pipeline.models.build import caption_model, chat_model, drawer, embedder, judge_model, scorer
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatModel
 from pipeline.models.replies import visible_text
 from pipeline.plan import Planned
 from pipeline.sources import video_uri
 from pipeline.stages.caption import CaptionStage, VideoJob
+from pipeline.stages.draws import Draws
 from pipeline.stages.items import Care
 from pipeline.stages.replay import ReplayStage
 from pipeline.stages.teach import TeachStage
@@ -110,6 +111,8 @@ class Worker:
             "usage": report.usage.model_dump(),
             "seconds": round(report.seconds, 3),
         }
+        if isinstance(self._stage, ReplayStage):
+            footer |= self._stage.seconds()
         await asyncio.to_thread(self._store.commit, self.assignment.stage, shard, rows, footer)
         return report
 
@@ -149,11 +152,21 @@ class Worker:
             chooser = embedder(config.embedder)
             teaching = Teaching(zoom, teacher, captioner, config.rollout, config.view, chooser, student)
             return TeachStage(teaching, limit)
+        return self._replay_stage(zoom)
+
+    def _replay_stage(self, zoom: ZoomProtocol) -> ReplayStage:
+        config, calls, link = self.assignment.config, self._calls, self.link
         verifier = config.verifier
         asking = Asking(verifier.answer_by, verifier.permutations, verifier.screens) if verifier else ONCE_BY_LETTER
-        judge, chooser = scorer(verifier, self._calls, self.link), embedder(config.embedder)
         videos = _REMOTE_VIDEOS if isinstance(verifier, EndpointVerifier) else _LOCAL_VIDEOS
-        return ReplayStage(zoom, judge, self._reply_text, config.view, asking, videos, chooser)
+        weigher, chooser = scorer(verifier, calls, link), embedder(config.embedder)
+        draws = None
+        if verifier and (answering := drawer(verifier, calls, link)):
+            self._models["verifier"], draws = answering, Draws(answering, verifier.rollouts)
+        judge = judge_model(config.judge, calls, zoom, link)
+        self._models |= {"judge": judge} if judge else {}
+        leaks = bool(getattr(config.judge, "leaks", False))
+        return ReplayStage(zoom, weigher, self._reply_text, config.view, asking, videos, chooser, judge, leaks, draws)
 
     def _caption_stage(self, zoom: ZoomProtocol) -> CaptionStage:
         config, captioner = self.assignment.config, None

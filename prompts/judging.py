@@ -1,13 +1,13 @@
 """Judging an answer, and what a verifier is asked."""
 
-import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
+from prompts.quantities import Tolerance, quantity, same_amount
 from prompts.rendering import Part, message, plain, question_text
 from schemas.chat import Message
 from schemas.question import Question
@@ -21,24 +21,55 @@ _LETTERED = re.compile(
     r"(?:\((?P<inner>[A-Za-z])\)[.:]?|(?P<outer>[A-Za-z])(?:[.:)\]]|(?=\s+[-–—]\s)|$))(?P<rest>$|\s.*)", re.DOTALL
 )
 _QUOTES = " \t\n\"'`"
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 _ARTICLES = {"a", "an", "the"}
+
+_MOST_CHARACTERS = 1000
+"""Of an open answer; a longer one is wrong (LongVT's reward judges none of them either)."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What a rule says of an answer, and which one it is."""
+
+    correct: bool
+    by: Literal["letter", "text", "number"]
 
 
 def answers_match(answer: str, question: Question) -> bool:
-    """Whether an answer equals the reference: by letter, or, for an open question, by normalised text or number.
+    """Whether an answer equals the reference by a rule: see `ruling`."""
+    ruled = ruling(answer, question)
+    return ruled is not None and ruled.correct
 
-    Texts are compared without case, punctuation, accents' encoding and articles; numbers by value (`3` = `3.0`).
+
+def ruling(answer: str, question: Question) -> Ruling | None:
+    """Whether an answer equals the reference: by letter, or, for an open question, by number or normalised text.
+
+    Amounts are compared by value (`3` = `3.0` = `three`), in their units (`90 s` = `1.5 min`), within the question's
+    own tolerance or what `same_amount` allows; texts without case, punctuation, accents' encoding, articles and
+    `The answer is`. None where no rule decides: other words may say the same.
     """
     if question.kind == "multiple_choice":
-        return bool(question.answer_letter) and letter_of(answer, question) == question.answer_letter
-    given, wanted = _unboxed(answer), question.answer_text
-    if given is None:
-        return False
-    numbers = _number(given), _number(wanted)
-    if numbers != (None, None):
-        return None not in numbers and math.isclose(numbers[0] or 0.0, numbers[1] or 0.0, rel_tol=1e-9)
-    return normalised(given) == normalised(wanted) != ""
+        right = bool(question.answer_letter) and letter_of(answer, question) == question.answer_letter
+        return Ruling(right, "letter")
+    given = _unboxed(answer)
+    if given is None or not given.strip() or len(given) >= _MOST_CHARACTERS:
+        return Ruling(False, "text")
+    forms = {given, _LEAD_IN.sub("", given.replace("*", "").strip(_QUOTES)).strip(_QUOTES)}
+    same = _same_amount(forms, question)
+    if same is not None:
+        return Ruling(same, "number")
+    equal = normalised(question.answer_text) in map(normalised, forms)
+    return Ruling(True, "text") if equal and normalised(question.answer_text) else None
+
+
+def _same_amount(forms: Iterable[str], question: Question) -> bool | None:
+    """Whether one of the forms of an answer is the amount that the reference is; None where that is not told."""
+    wanted = quantity(question.answer_text)
+    amounts = [amount for form in forms if (amount := quantity(form))]
+    if wanted is None or not amounts:
+        return None
+    found = {same_amount(amount, wanted, Tolerance(*question.tolerances), question.text) for amount in amounts}
+    return found.pop() if len(found) == 1 else None
 
 
 def letter_of(answer: str, question: Question) -> str:
@@ -96,11 +127,6 @@ def normalised(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = re.findall(r"\w+(?:\.\d+)?", folded)
     return " ".join([word for word in words if word not in _ARTICLES] or words or folded.split())
-
-
-def _number(text: str) -> float | None:
-    stripped = text.strip().rstrip(".").strip()
-    return float(stripped.replace(",", "")) if _NUMBER.fullmatch(stripped) else None
 
 
 AnswerBy = Literal["letter", "text"]

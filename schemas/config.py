@@ -137,20 +137,36 @@ class Endpoint(Record):
         return url
 
 
-class EndpointCaptioner(Endpoint):
-    """A captioner behind an OpenAI-compatible server.
+class BatchEndpoint(Endpoint):
+    """A model behind an OpenAI-compatible server of which no call waits for another.
 
-    batch: captions are asked for by the provider's batches (`/files`, `/batches`): cheaper, and answered within a day.
-    May be switched at any time: what is answered stays, and what a batch has not answered is then asked for live.
+    batch: it is asked by the provider's batches (`/files`, `/batches`): cheaper, and answered within a day. May be
+    switched at any time: what is answered stays, and what a batch has not answered is then asked for live.
     """
 
     batch: bool = False
 
     @model_validator(mode="after")
-    def _batch_price(self) -> "EndpointCaptioner":
+    def _batch_price(self) -> "BatchEndpoint":
         if self.batch and self.price and self.price.batch is None:
             raise ValueError("price.batch is missing: the share of the price that a batch costs, such as 0.5")
         return self
+
+
+class EndpointCaptioner(BatchEndpoint):
+    """A captioner behind an OpenAI-compatible server."""
+
+
+class EndpointJudge(BatchEndpoint):
+    """A judge of open answers behind an OpenAI-compatible server.
+
+    structured: its replies are held to yes and no by a JSON schema where the server takes one; false for a model that
+    thinks in its text. A plain yes or no is understood in any case. leaks: whether it is also asked if the text of an
+    attempt betrays a hint or the reference answer (`judge_hint_leak`, `judge_gold_leak`): one or two calls an attempt.
+    """
+
+    structured: bool = True
+    leaks: bool = False
 
 
 class Local(Record):
@@ -171,27 +187,30 @@ class Verifier(Local):
     answer_by: whether it names a choice by its letter or by its text. per_token: choices are compared by their mean
     log-probability per token instead of the sum. permutations: in how many orders it is shown the choices, each turned
     on by one place; probabilities are their mean, so that a liking for a place cancels out. screens: whether it is also
-    asked by four frames alone, and by frames in disorder (see `Verdict`).
+    asked by four frames alone, and by frames in disorder (see `Verdict`). rollouts: answers to an open question that
+    are drawn from it at temperature 1, for its `pass_rate`; 0 for none.
     """
 
     answer_by: Literal["letter", "text"] = "letter"
     per_token: bool = False
     permutations: PositiveInt = 1
     screens: bool = False
+    rollouts: NonNegativeInt = 0
 
 
 class EndpointVerifier(Endpoint):
     """A verifier behind an OpenAI-compatible server: by log-probabilities where it gives them, else by samples.
 
-    answer_by, permutations, screens: as of a `Verifier`; a choice that is named by its text is always sampled. samples:
-    answers to one probe, at temperature 1, since their shares stand for probabilities. structured: they are held to the
-    choices by a JSON schema where the server takes one, so that none is lost in talk; not for a model that thinks in
-    its text.
+    answer_by, permutations, screens, rollouts: as of a `Verifier`; a choice that is named by its text is always
+    sampled. samples: answers to one probe, at temperature 1, since their shares stand for probabilities. structured:
+    they are held to the choices by a JSON schema where the server takes one, so that none is lost in talk; not for a
+    model that thinks in its text.
     """
 
     answer_by: Literal["letter", "text"] = "letter"
     permutations: PositiveInt = 1
     screens: bool = False
+    rollouts: NonNegativeInt = 0
     samples: PositiveInt = 8
     structured: bool = False
 
@@ -211,9 +230,16 @@ class Demo(Record):
     screens: ClassVar[bool] = False
 
 
+class DemoVerifier(Demo):
+    """The embedded model as verifier. rollouts: as of a `Verifier`."""
+
+    rollouts: NonNegativeInt = 0
+
+
 ChatModelConfig = Annotated[Endpoint | Local | Demo, Field(discriminator="backend")]
 CaptionerConfig = Annotated[EndpointCaptioner | Local | Demo, Field(discriminator="backend")]
-VerifierConfig = Annotated[Verifier | EndpointVerifier | Demo, Field(discriminator="backend")]
+VerifierConfig = Annotated[Verifier | EndpointVerifier | DemoVerifier, Field(discriminator="backend")]
+JudgeConfig = Annotated[EndpointJudge | Local, Field(discriminator="backend")]
 
 
 class Embedder(Record):
@@ -310,7 +336,7 @@ class Workers(Record):
         return self.shared or sum(self.sizes.values())
 
 
-MODEL_ROLES = ("captioner", "teacher", "student", "verifier")
+MODEL_ROLES = ("captioner", "teacher", "student", "verifier", "judge")
 """Fields of a `RunConfig` that name a model to talk to."""
 
 
@@ -318,6 +344,7 @@ class RunConfig(Record):
     """A whole job. attempts: trajectories per question; may grow on a later run of the same directory.
 
     student: makes the rollouts, where one is named; the teacher then only reflects on the wrong ones.
+    judge: says of answers to open questions whether they are right, where no rule does; without one they are wrong.
     budget: no call begins that could exceed it; a run that it stopped goes on where it is raised.
     """
 
@@ -328,6 +355,7 @@ class RunConfig(Record):
     teacher: ChatModelConfig
     student: ChatModelConfig | None = None
     verifier: VerifierConfig | None = None
+    judge: JudgeConfig | None = None
     embedder: Embedder | None = None
     view: View = AS_PUBLISHED
     captions: Captions = Captions()
@@ -388,7 +416,9 @@ _HOW_NOT_WHAT = {
 """Settings that change how a model is reached or what it costs, but not what it says."""
 
 
-_ADDED_LATER = {"permutations": 1, "screens": False, "identity": None, "structured": False}
+_ADDED_LATER = {"permutations": 1, "screens": False, "identity": None, "structured": False, "rollouts": 0} | {
+    "leaks": False
+}
 """Settings that runs begun before them lack, with what they then were: left out where they still are that."""
 
 
@@ -425,7 +455,8 @@ def stage_settings(config: RunConfig, protocol_version: str) -> dict[str, dict[s
         **(_model_settings("student", config.student) if config.student else {}),
         **(_model_settings("embedder", config.embedder) if config.embedder else {}),
     }
-    replay = {**teach, **_model_settings("verifier", config.verifier)}
+    judge = _model_settings("judge", config.judge) if config.judge else {}
+    replay = {**teach, **_model_settings("verifier", config.verifier), **judge}
     return {"caption": caption, "teach": teach, "replay": replay}
 
 

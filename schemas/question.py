@@ -1,5 +1,6 @@
 """A question about a video."""
 
+import json
 from typing import Literal
 
 from schemas.record import Record, content_id
@@ -14,7 +15,8 @@ class Question(Record):
     choices: option texts without letters, empty for an open question. answer_letter: "A"…, "" for an open question.
     clue_intervals: seconds in which the evidence is shown; empty where the source gives none.
     source: the kind of source; source_id: its own id for this question, "" where it has none.
-    extras_json: the source's remaining fields, as JSON text.
+    extras_json: the source's remaining fields, as JSON text. Of an open question whose answer is a number they may say
+    how far off is right: `answer_tolerance` in the answer's unit, `answer_relative_tolerance` as a share of it.
     """
 
     question_id: str
@@ -33,6 +35,19 @@ class Question(Record):
     def letters(self) -> str:
         """The letters of the choices, "ABCD" for four."""
         return LETTERS[: len(self.choices)]
+
+    @property
+    def tolerances(self) -> tuple[float, float]:
+        """How far an answer in numbers may be off, absolute and relative; 0 where the source says nothing of it.
+
+        Raises ValueError where what it says is no number from 0 on.
+        """
+        extras = json.loads(self.extras_json)
+        found = [(name, extras.get(name, 0)) for name in ("answer_tolerance", "answer_relative_tolerance")]
+        for name, value in found:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise ValueError(f"{name} {value!r} is not a number from 0 on")
+        return float(found[0][1]), float(found[1][1])
 
 
 def question_id(

@@ -37,7 +37,8 @@ class Verdict(Record):
     mismatch: str | None
     """The first difference that re-executing found."""
     answer_correct: bool | None
-    """The final answer equals the reference: by letter, normalised text or number."""
+    """The final answer equals the reference: by letter, number or normalised text (`prompts/judging.py`), or, where
+    these do not decide, as the judge says. Without a judge that is false; None where the judge did not say."""
     hint_leak: bool | None
     """The text written after a hint betrays it (rules in `pipeline/stages/leaks.py`); None without a hint."""
     gold_leak: bool | None
@@ -91,3 +92,18 @@ class Verdict(Record):
     p_gold_disordered: float | None = None
     """The same given overview and zooms with their frames in random order under the same times (`verifier.screens`):
     as high as p_gold_evidence where the order of events does not matter."""
+    answer_judged_by: str | None = None
+    """What decided on answer_correct: letter, number, text or judge."""
+    judge_said: str | None = None
+    """The judge's words on the answer, or why there are none that count (`kind: message`). None after a rule."""
+    judge_call: str | None = None
+    """Key of the judge's reply among the run's calls."""
+    judge_hint_leak: bool | None = None
+    """As hint_leak, in the judge's opinion (`judge.leaks`), by the texts alone; None where it did not say."""
+    judge_gold_leak: bool | None = None
+    """As gold_leak, in the judge's opinion (`judge.leaks`), by the texts alone; None where it did not say."""
+    pass_rate: float | None = None
+    """How often the verifier answers rightly by the overview alone, in 0..1: the difficulty of the question. Of an open
+    one the share of `verifier.rollouts` answers drawn at temperature 1; of one of choice it is p_gold_overview."""
+    n_rollouts: int | None = None
+    """Drawn answers behind pass_rate, those that a rule or the judge decided on; 0 of a question of choice."""

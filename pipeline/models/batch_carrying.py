@@ -19,7 +19,7 @@ from pipeline.models.gate import Gate
 from pipeline.models.replies import Response, by_batch, usage_of
 from pipeline.models.request import Request
 from schemas.captions import Usage
-from schemas.config import EndpointCaptioner
+from schemas.config import BatchEndpoint
 from schemas.errors import Fatal, Rejected, Transient, UserError
 
 _OVER = ("completed", "failed", "expired", "cancelled")
@@ -61,7 +61,7 @@ class Carrier:
 
     def __init__(
         self,
-        config: EndpointCaptioner,
+        config: BatchEndpoint,
         role: str,
         calls: CallStore,
         log: BatchLog,

@@ -18,7 +18,7 @@ from pipeline.models.endpoint import EndpointModel
 from pipeline.models.gate import need_of
 from pipeline.models.replies import reply_of
 from pipeline.models.request import Request, request_of, with_images
-from schemas.config import EndpointCaptioner
+from schemas.config import BatchEndpoint
 from schemas.errors import Fatal, UserError
 from schemas.record import content_id
 
@@ -62,15 +62,17 @@ class BatchModel:
 
     def __init__(
         self,
-        config: EndpointCaptioner,
+        config: BatchEndpoint,
         role: str,
         calls: CallStore,
         link: Link | None = None,
         pace: Pace | None = None,
+        held_to: Sequence[str] = (),
     ) -> None:
-        """link: see `EndpointModel`."""
+        """link, held_to: see `EndpointModel`."""
         self.name = config.model
-        self._live = EndpointModel(config, role, calls, link=link)
+        self._live = EndpointModel(config, role, calls, link=link, held_to=held_to)
+        self._held_to = tuple(held_to)
         self.counts = self._live.counts
         self._config = config
         self._role = role
@@ -88,7 +90,7 @@ class BatchModel:
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel.complete`."""
-        request, key = await asyncio.to_thread(request_of, self._config, messages, sample, stop, 0)
+        request, key = await asyncio.to_thread(request_of, self._config, messages, sample, stop, 0, self._held_to)
         tries = waits = 0
         asked = False
         while tries < _TRIES:

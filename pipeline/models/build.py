@@ -13,8 +13,21 @@ from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, ChatModel, Reply, Scorer
 from pipeline.models.chat import Embedder as EmbedderModel
 from pipeline.models.replies import reply_of, response_of
+from prompts.judging import YES_NO
 from prompts.protocol import ZoomProtocol
-from schemas.config import Demo, Embedder, Endpoint, EndpointCaptioner, EndpointVerifier, Local, Price, Verifier
+from schemas.config import (
+    BatchEndpoint,
+    Demo,
+    DemoVerifier,
+    Embedder,
+    Endpoint,
+    EndpointCaptioner,
+    EndpointJudge,
+    EndpointVerifier,
+    Local,
+    Price,
+    Verifier,
+)
 from schemas.errors import UserError
 from schemas.record import content_id
 
@@ -68,13 +81,37 @@ def caption_model(
 
     link: see `chat_model`. Raises UserError where a local model cannot be loaded.
     """
-    if isinstance(config, EndpointCaptioner) and (
-        config.batch or not all(record.closed for record in BatchLog(calls.url).records())
-    ):
+    if isinstance(config, EndpointCaptioner) and _by_batches(config, "captioner", calls):
         from pipeline.models.batches import BatchModel
 
         return BatchModel(config, "captioner", calls, link)
     return chat_model(config, "captioner", calls, protocol, link)
+
+
+def _by_batches(config: BatchEndpoint, role: str, calls: CallStore) -> bool:
+    """Whether a role is asked by batches, or was, and one of them is still open."""
+    return config.batch or any(record.role == role and not record.closed for record in BatchLog(calls.url).records())
+
+
+def judge_model(
+    config: EndpointJudge | Local | None, calls: CallStore, protocol: ZoomProtocol, link: Link | None = None
+) -> ChatModel | None:
+    """The judge of open answers, None where the config names none. link: see `chat_model`.
+
+    Raises UserError where a local model cannot be loaded.
+    """
+    if config is None:
+        return None
+    if isinstance(config, Local):
+        return chat_model(config, "judge", calls, protocol, link)
+    held_to = YES_NO if config.structured else ()
+    if _by_batches(config, "judge", calls):
+        from pipeline.models.batches import BatchModel
+
+        return BatchModel(config, "judge", calls, link, held_to=held_to)
+    from pipeline.models.endpoint import EndpointModel
+
+    return EndpointModel(config, "judge", calls, link=link, held_to=held_to)
 
 
 def chat_model(
@@ -108,6 +145,27 @@ def scorer(
         from pipeline.models.endpoint_scorer import EndpointScorer
 
         return EndpointScorer(config, calls, link)
+    return _scoring(config)
+
+
+def drawer(
+    config: Verifier | EndpointVerifier | DemoVerifier | None, calls: CallStore, link: Link | None = None
+) -> ChatModel | None:
+    """The verifier as one that answers in words, drawn at temperature 1; None where no `rollouts` are asked of it.
+
+    One in this process is the scorer's own model in memory. link, errors: see `scorer`.
+    """
+    if config is None or not config.rollouts:
+        return None
+    if isinstance(config, EndpointVerifier):
+        from pipeline.models.endpoint_scorer import speaker_of
+
+        return speaker_of(config, calls, link)
+    model = _scoring(config).sampling(1.0)
+    return RememberedModel(model, model.request_key, "verifier", calls)
+
+
+def _scoring(config: Verifier | Demo) -> "LocalModel":
     return _demo() if isinstance(config, Demo) else _local(config, per_token=config.per_token)
 
 

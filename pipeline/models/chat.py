@@ -114,10 +114,12 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """probabilities: for each probe that of each choice, 1 in all. tokens_read: prefilled for them."""
+    """probabilities: for each probe that of each choice, 1 in all. tokens_read: prefilled for them. waited_s: seconds
+    that the model waited for pictures to be decoded and resized."""
 
     probabilities: list[tuple[float, ...]]
     tokens_read: int
+    waited_s: float = 0.0
 
 
 class Scorer(Protocol):

@@ -33,10 +33,17 @@ class EndpointModel:
     """
 
     def __init__(
-        self, config: Endpoint, role: str, calls: CallStore, top_logprobs: int = 0, link: Link | None = None
+        self,
+        config: Endpoint,
+        role: str,
+        calls: CallStore,
+        top_logprobs: int = 0,
+        link: Link | None = None,
+        held_to: Sequence[str] = (),
     ) -> None:
         """top_logprobs: how many of the likeliest tokens at each place the server is to list, 0 for none.
 
+        held_to: the only answers that `complete` is to get, where the server can be held to them; () for any text.
         link: to the meter of the run; without it the model keeps the limits of its config by itself.
         """
         self.name = config.model
@@ -45,6 +52,7 @@ class EndpointModel:
         self._role = role
         self._calls = calls
         self._top_logprobs = top_logprobs
+        self._held_to = tuple(held_to)
         self._files = ThreadPoolExecutor(_FILE_THREADS)
         self._under_way: dict[str, asyncio.Future[Response]] = {}
         self.gate = Gate(link or Alone(config, role), role, config.concurrency)
@@ -52,7 +60,7 @@ class EndpointModel:
 
     async def complete(self, messages: Sequence[ChatMessage], *, sample: int = 0, stop: Sequence[str] = ()) -> Reply:
         """See `ChatModel.complete`."""
-        return (await self.respond(messages, sample=sample, stop=stop))[0]
+        return (await self.respond(messages, sample=sample, stop=stop, choices=self._held_to))[0]
 
     async def respond(
         self,

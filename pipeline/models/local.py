@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -78,9 +79,9 @@ class LocalModel:
         self._end_tokens = self._model.generation_config.eos_token_id
         self._pad_token = self._model.generation_config.pad_token_id
         self._encoder = ChatEncoder(processor)
-        ahead = PicturesAhead(self._encoder)
-        self._features = tried_features(self._model, self._encoder, ahead)
-        sight = self._features or PicturePixels(self._model, ahead)
+        self._ahead = PicturesAhead(self._encoder)
+        self._features = tried_features(self._model, self._encoder, self._ahead)
+        sight = self._features or PicturePixels(self._model, self._ahead)
         shared = tried_sharing(self._model, self._encoder, sight, max_batch_tokens)
         self._prefill = shared or SeparatePrefill(self._model, self._encoder)
         self._max_batch_tokens = max_batch_tokens
@@ -102,11 +103,18 @@ class LocalModel:
         """
         asked = [Asked(self._encoder.rendered(probe.messages), probe.choices) for probe in probes]
         with self._lock:
-            before = self._prefill.tokens_read
+            before, waited_before = self._prefill.tokens_read, self._ahead.waited_s
             scored = self._prefill.log_probabilities(asked)
-            read = self._prefill.tokens_read - before
+            read, waited_s = self._prefill.tokens_read - before, self._ahead.waited_s - waited_before
         value = mean if self._per_token else sum
-        return Scores([softmax([value(logs) for logs in of_choices]) for of_choices in scored], read)
+        return Scores([softmax([value(logs) for logs in of_choices]) for of_choices in scored], read, waited_s)
+
+    def sampling(self, temperature: float) -> "LocalModel":
+        """The same model in memory as one that draws its replies at this temperature."""
+        other = copy(self)
+        other.counts, other._temperature = CallCounts(), temperature
+        other._requests = SharedRuns(other._replies, "local-model-draws")
+        return other
 
     def request_key(self, messages: Sequence[ChatMessage], sample: int, stop: Sequence[str]) -> str:
         """The SHA-256 of all that a reply follows from, each picture standing as its hash: the key of that reply."""

@@ -11,7 +11,7 @@ from pipeline.models.chat import ChatMessage, Reply
 from pipeline.models.endpoint import EndpointModel
 from pipeline.models.endpoint_scorer import lister_of, lists_letters, speaker_of
 from pipeline.models.replies import answer_in, visible_text
-from schemas.config import Endpoint, EndpointVerifier
+from schemas.config import Endpoint, EndpointJudge, EndpointVerifier
 from schemas.errors import Fatal, Rejected
 
 PATIENCE_S = 180.0
@@ -72,6 +72,8 @@ class _Trial:
                 await self._name_colours()
             if self._need.stop:
                 await self._repeat()
+            if isinstance(self._config, EndpointJudge) and self._config.structured:
+                await self._judge()
         finally:
             await self._model.close()
         if isinstance(self._config, EndpointVerifier):
@@ -130,6 +132,11 @@ class _Trial:
         _, response = await self._model.respond([ask], stop=stop)
         if "two" in visible_text(response).partition(stop[0])[2]:
             self._lacks("heeds no stop strings: replies are cut here, but what follows is written and paid for")
+
+    async def _judge(self) -> None:
+        if not await _keeps_to_choices(self._model):
+            text = "keeps to no answer schema: its judgements are read as plain text"
+            self._lacks(f"{text}; set judge.structured to false")
 
     async def _choose(self, config: EndpointVerifier) -> None:
         lister, speaker = lister_of(config, self._calls), speaker_of(config, self._calls)

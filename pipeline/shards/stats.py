@@ -172,6 +172,8 @@ def _shards(rows: Rows) -> list[dict[str, Any]]:
             "rows": file.rows,
             "bytes": file.size,
             "seconds": file.footer.get("seconds"),
+            "verifier_busy_s": file.footer.get("verifier_busy_s"),
+            "verifier_waiting_s": file.footer.get("verifier_waiting_s"),
             "statuses": file.footer.get("statuses", {}),
         }
         for file in sorted(rows.files, key=lambda file: (STAGES.index(file.stage), file.shard))

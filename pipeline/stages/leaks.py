@@ -1,7 +1,9 @@
 """Whether a teacher's text betrays what a student will never be told: a hint, or the reference answer.
 
-Rules over English text, no model. They hold against rewording as far as words give a leak away. A text that follows a
-hint without a word of it passes, so does one in another language, and one that invents a reason for what it was told.
+Rules over English text, no model. They hold against wordings like those that they were made with. Of leaks in free
+words they catch few (`python -m tests.benchmarks.leaks`), which a judge may do better (`judged_leaks`). A text that
+follows a hint without a word of it passes, so does one in another language, and one that invents a reason for what it
+was told.
 """
 
 import re
@@ -44,12 +46,10 @@ def hint_leak(trajectory: Trajectory, shown: str) -> bool | None:
     tool's answer or on the video ("the caption hints at a kitchen") is no leak. That an answer was wrong is what a
     reflection is told, as a hint would.
     """
-    told_after = [hint.after_turn for hint in trajectory.hints]
-    told_after += [trajectory.reflection.after_turn] if trajectory.reflection else []
-    if not told_after:
+    first = first_told(trajectory)
+    if first is None:
         return None
-    first = min(told_after)
-    written = [_visible(turn) for turn in trajectory.turns[first:]]
+    written = [visible(turn) for turn in trajectory.turns[first:]]
     if any(_speaks_of_a_hint(sentence) for text in written for sentence in sentences(text)):
         return True
     secret = _runs_of_words(hint.text for hint in trajectory.hints) - _runs_of_words([shown])
@@ -67,15 +67,22 @@ def gold_leak(trajectory: Trajectory) -> bool | None:
     """
     if not trajectory.turns:
         return None
-    if any(SPEAKS_OF_THE_REFERENCE.search(_visible(turn)) for turn in trajectory.turns):
+    if any(SPEAKS_OF_THE_REFERENCE.search(visible(turn)) for turn in trajectory.turns):
         return True
     captions = trajectory.overview.captions if trajectory.overview else ()
     known = normalised("\n".join([trajectory.question.text, *(line.caption for line in captions)]))
-    ahead = [sentence for thought in _before_looking(trajectory) for sentence in sentences(thought)]
+    ahead = [sentence for thought in before_looking(trajectory) for sentence in sentences(thought)]
     return any(_settles(sentence, trajectory.question, known) for sentence in ahead)
 
 
-def _visible(turn: Turn) -> str:
+def first_told(trajectory: Trajectory) -> int | None:
+    """The first turn that was written after a hint, or after word that the answer was wrong; None without either."""
+    told_after = [hint.after_turn for hint in trajectory.hints]
+    told_after += [trajectory.reflection.after_turn] if trajectory.reflection else []
+    return min(told_after, default=None)
+
+
+def visible(turn: Turn) -> str:
     """What a student may see of a turn: its thought and queries, or the whole of a text that could not be parsed."""
     if not turn.actions:
         return turn.raw
@@ -111,7 +118,7 @@ def _places_the_unseen(trajectory: Trajectory, first: int) -> bool:
     return False
 
 
-def _before_looking(trajectory: Trajectory) -> Iterable[str]:
+def before_looking(trajectory: Trajectory) -> Iterable[str]:
     """The thoughts up to the first observation of the video, without that of a turn which answers."""
     for turn in trajectory.turns:
         if any(action.kind == "answer" for action in turn.actions):

@@ -1,18 +1,23 @@
 """The replay stage: every recorded action is done again on the real video, and a verifier weighs the evidence."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.models.chat import Embedder, Pictures, Scorer
+from pipeline.models.chat import ChatModel, Embedder, Pictures, Scorer
 from pipeline.stages import checks, claims, leaks
+from pipeline.stages.answers import Judged, judged
+from pipeline.stages.draws import Draws
 from pipeline.stages.items import Care, Work, walk
+from pipeline.stages.judged_leaks import judged_leaks
 from pipeline.stages.mentions import consistent, zooms_mentioned
 from pipeline.stages.search import Search
 from pipeline.stages.verify import Columns, Replayed, Verifier
 from pipeline.stages.videos import OpenVideos
-from prompts.judging import ONCE_BY_LETTER, Asking, answers_match
+from prompts.judging import ONCE_BY_LETTER, Asking
 from prompts.protocol import Setting, ZoomProtocol
 from schemas.captions import CaptionTree, Picture
 from schemas.config import AS_PUBLISHED, View
@@ -46,7 +51,8 @@ class ReplayStage:
 
     scorer: None leaves the probabilities empty; asking: how it is asked. view: as the trajectories were made.
     limit: videos at once. embedder: chooses the frames of a searched zoom again; without one, those recorded must be
-    among the candidates.
+    among the candidates. judge: of open answers, and of leaks with judge_leaks; None leaves them to rules. draws: of
+    the verifier, for `pass_rate`.
     """
 
     name = "replay"
@@ -60,6 +66,9 @@ class ReplayStage:
         asking: Asking = ONCE_BY_LETTER,
         limit: int = 2,
         embedder: Embedder | None = None,
+        judge: ChatModel | None = None,
+        judge_leaks: bool = False,
+        draws: Draws | None = None,
     ) -> None:
         self._protocol = protocol
         self._verifier = Verifier(scorer, asking) if scorer else None
@@ -67,17 +76,22 @@ class ReplayStage:
         self._view = view
         self._search = Search(protocol, view, embedder)
         self._limit = limit
+        self._yes_no = judge
+        self._judges_leaks = judge_leaks
+        self._draws = draws
 
     async def run(
         self, trajectories: Sequence[Trajectory], trees: Mapping[str, CaptionTree], care: Care
     ) -> list[Verdict]:
-        """One verdict per trajectory, in their order. Frames of all attempts at a video come out of one pass."""
+        """One verdict per trajectory, in their order. Frames of all attempts at a video come out of one pass. Answers
+        are judged when all videos are through, so that a judge may be asked by one batch."""
         groups: dict[str, list[Trajectory]] = defaultdict(list)
+        drawn: dict[str, list[str]] = {}
         for trajectory in trajectories:
             groups[trajectory.video_id].append(trajectory)
 
         async def video(video_id: str) -> list[Verdict]:
-            return await self._video(groups[video_id], trees[video_id])
+            return await self._video(groups[video_id], trees[video_id], drawn)
 
         def failed(video_id: str, failure: Failure) -> list[Verdict]:
             return [_unjudged(t, failure if t.video else None) for t in groups[video_id]]
@@ -85,14 +99,54 @@ class ReplayStage:
         work = Work(stage=self.name, name=str, do=video, failed=failed, limit=self._limit)
         verdicts = await walk([v for v in groups if v in trees], work, care)
         by_id = {verdict.trajectory_id: verdict for group in verdicts for verdict in group}
-        return [by_id.get(t.trajectory_id) or _unjudged(t, None) for t in trajectories]
+        found = [by_id.get(t.trajectory_id) or _unjudged(t, None) for t in trajectories]
+        return await self._with_answers(trajectories, found, drawn)
 
-    async def _video(self, trajectories: Sequence[Trajectory], tree: CaptionTree) -> list[Verdict]:
+    def seconds(self) -> dict[str, float]:
+        """How the verifier's time went since this was last asked, for the shard's footer: see `Busy`."""
+        if self._verifier is None:
+            return {}
+        busy_s, waiting_s = self._verifier.busy.taken()
+        return {"verifier_busy_s": round(busy_s, 3), "verifier_waiting_s": round(waiting_s, 3)}
+
+    async def _with_answers(
+        self, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict], drawn: Mapping[str, Sequence[str]]
+    ) -> list[Verdict]:
+        """The verdicts with what is found of the final answers. drawn: answers of the verifier, by question id."""
+        questions = {t.question_id: t.question for t in trajectories}
+        finals = {t.trajectory_id: (t.final_answer, t.question) for t in trajectories if t.final_answer is not None}
+        draws = [(answer, questions[name]) for name, answers in drawn.items() for answer in answers]
+        judging = judged([*finals.values(), *draws], self._yes_no, self.name)
+        found, leaky = await asyncio.gather(judging, self._leaks(trajectories))
+        of_final = dict(zip(finals, map(_answer_columns, found), strict=False))
+        right: dict[str, list[bool]] = {name: [] for name in drawn}
+        for (_, question), one in zip(draws, found[len(finals) :], strict=True):
+            right[question.question_id] += [] if one.correct is None else [one.correct]
+        rates = {name: _pass_rate(of_draws) for name, of_draws in right.items()}
+        return [
+            v.model_copy(update=of_final.get(v.trajectory_id, {}) | rates.get(v.question_id, {}) | leaks)
+            for v, leaks in zip(verdicts, leaky, strict=True)
+        ]
+
+    async def _leaks(self, trajectories: Sequence[Trajectory]) -> list[Columns]:
+        """What the judge finds of leaks; nothing where it is not asked."""
+        if self._yes_no is None or not self._judges_leaks:
+            return [{} for _ in trajectories]
+        return await judged_leaks(trajectories, self._yes_no, self.name)
+
+    async def _video(
+        self, trajectories: Sequence[Trajectory], tree: CaptionTree, drawn: dict[str, list[str]]
+    ) -> list[Verdict]:
+        """drawn: gets the verifier's answers to the open questions, by their ids."""
         started = [t for t in trajectories if t.video is not None]
         if not started:
             return [_unjudged(t, None) for t in trajectories]
-        decoded = await self._decode(started, tree)
+        with self._verifier.busy.decoding() if self._verifier else nullcontext():
+            decoded = await self._decode(started, tree)
         found = await self._verified(started, decoded)
+        if self._draws:
+            asked = [t.question for t in started]
+            drawn |= await self._draws.answers(asked, decoded.verifier_overview, decoded.pictures)
         return [
             self._judge(t, tree, decoded, found[t.trajectory_id]) if t.video else _unjudged(t, None)
             for t in trajectories
@@ -164,7 +218,6 @@ class ReplayStage:
             "zooms_mentioned": zooms_mentioned(trajectory, self._protocol.by_frames),
             "observations_match": not difference,
             "mismatch": difference or None,
-            "answer_correct": _answer_correct(trajectory),
             "hint_leak": leaks.hint_leak(trajectory, self._shown(trajectory)),
             "gold_leak": leaks.gold_leak(trajectory),
         }
@@ -180,10 +233,17 @@ class ReplayStage:
         return "\n".join(message.text for message in messages if message.role != "assistant")
 
 
-def _answer_correct(trajectory: Trajectory) -> bool | None:
-    if trajectory.final_answer is None:
-        return None
-    return answers_match(trajectory.final_answer, trajectory.question)
+def _answer_columns(found: Judged) -> Columns:
+    return {
+        "answer_correct": found.correct,
+        "answer_judged_by": found.by,
+        "judge_said": found.said,
+        "judge_call": found.call or None,
+    }
+
+
+def _pass_rate(right: Sequence[bool]) -> Columns:
+    return {"pass_rate": sum(right) / len(right) if right else None, "n_rollouts": len(right)}
 
 
 def _unjudged(trajectory: Trajectory, failure: Failure | None) -> Verdict:

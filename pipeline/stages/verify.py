@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
 from pipeline.stages import checks, claims
+from pipeline.stages.busy import Busy
 from prompts.judging import YES_NO, Asking, choices_of, disordered, probe_messages, spread
 from schemas.chat import Message
 from schemas.errors import Rejected
@@ -40,6 +41,7 @@ class Verifier:
     """Puts all that is asked about one video to the scorer at once, so that it reads what they share once."""
 
     def __init__(self, scorer: Scorer, asking: Asking) -> None:
+        self.busy = Busy()
         self._scorer = scorer
         self._asking = asking
 
@@ -127,7 +129,9 @@ class Verifier:
     async def _scored(self, probes: Sequence[ChoiceQuestion], read: list[int]) -> list[tuple[float, ...]]:
         if not probes:
             return []
-        scores = await asyncio.to_thread(self._scorer.score, probes)
+        with self.busy.asking():
+            scores = await asyncio.to_thread(self._scorer.score, probes)
+        self.busy.waited(scores.waited_s)
         read.append(scores.tokens_read)
         return scores.probabilities
 
@@ -147,6 +151,8 @@ def _evidence_columns(p: Mapping[str, float]) -> Columns:
         "evidence_gain": steps[-1] - steps[0],
         "p_gold_four_frames": p.get("four"),
         "p_gold_disordered": p.get("disorder"),
+        "pass_rate": steps[0],
+        "n_rollouts": 0,
     }
 
 

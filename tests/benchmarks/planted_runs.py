@@ -70,6 +70,8 @@ class Judged:
     reason: str | None
     p_overview: float | None
     p_evidence: float | None
+    hint_leak: bool | None
+    gold_leak: bool | None
 
     @property
     def sound(self) -> bool:
@@ -185,13 +187,13 @@ class PlantedRun:
         rows, condition = Rows(self._store), preset(DEFAULT)
         made = cut(rows, Order("sft", "sft", condition, 1000))
         loss = loss_sql(rows, condition)
-        columns = "trajectory_id, p_gold_overview, p_gold_evidence"
+        columns = "trajectory_id, p_gold_overview, p_gold_evidence, hint_leak, gold_leak"
         found = {row["trajectory_id"]: row for row in rows.query(f"SELECT {columns}, {loss}[2] AS reason FROM rows")}
         if made.rows != sum(row["reason"] is None for row in found.values()):
             raise RuntimeError(f"the cut holds {made.rows} rows, which is not what its condition keeps")
         judged = []
         for plant in plants:
             row = found[plant.trajectory_id]
-            why, p = self._whys[plant.trajectory_id], (row["p_gold_overview"], row["p_gold_evidence"])
-            judged.append(Judged(plant, self._setup.name, why, row["reason"], *p))
+            measured = (row[name] for name in ("p_gold_overview", "p_gold_evidence", "hint_leak", "gold_leak"))
+            judged.append(Judged(plant, self._setup.name, self._whys[plant.trajectory_id], row["reason"], *measured))
         return judged

@@ -8,8 +8,9 @@ encodes each picture once; `separate`, a prefill for each that starts from pixel
     python -m tests.benchmarks.replay --model qwen_7b [--json FILE]    on a GPU, random weights, Qwen2.5-VL-7B's shape
 
 Exit status 1 where `shared` reads not 3 times fewer tokens than `separate`, or takes not 2.5 times less time, or where
-its probabilities differ by more than 1e-3 (float32; in bfloat16 the difference is told). On a GPU it also tells the
-tokens a second as a share of one plain prefill's, peak memory, and how long the model waited for pictures.
+its probabilities differ by more than 1e-3 (float32; in bfloat16 the difference is told). It also tells for which share
+of the time the model read, and did not wait for pictures to be decoded and resized; on a GPU the tokens a second as a
+share of one plain prefill's, too, and peak memory.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +33,7 @@ from rich.table import Table
 
 from pipeline.models.chat import ChoiceQuestion, Pictures, Scores
 from pipeline.models.encoding import ChatEncoder
-from pipeline.models.features import PictureFeatures, PicturePixels, tried_features
+from pipeline.models.features import PicturePixels, tried_features
 from pipeline.models.pictures_ahead import PicturesAhead
 from pipeline.models.prefill import Asked, SeparatePrefill
 from pipeline.models.scoring import softmax
@@ -50,24 +52,35 @@ PROBABILITIES = ("p_gold_blind", "p_gold_overview", "p_gold_evidence", "p_gold_z
 
 
 class Scorer:
-    """A verifier made of a prefill. one_by_one: a call of it for each probe, so that nothing is shared."""
+    """A verifier made of a prefill. one_by_one: a call of it for each probe, so that nothing is shared. ahead: prepares
+    its pictures, where it does not do so itself."""
 
     name = "benchmark"
 
-    def __init__(self, prefill: SharedPrefill | SeparatePrefill, encoder: ChatEncoder, one_by_one: bool) -> None:
-        self._prefill, self._encoder, self._one_by_one = prefill, encoder, one_by_one
+    def __init__(
+        self,
+        prefill: SharedPrefill | SeparatePrefill,
+        encoder: ChatEncoder,
+        one_by_one: bool,
+        ahead: PicturesAhead | None = None,
+    ) -> None:
+        self._prefill, self._encoder, self._one_by_one, self._ahead = prefill, encoder, one_by_one, ahead
+
+    @property
+    def waited_s(self) -> float:
+        return self._ahead.waited_s if self._ahead else 0.0
 
     @property
     def tokens_read(self) -> int:
         return self._prefill.tokens_read
 
     def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
-        before = self.tokens_read
+        before, waited_before = self.tokens_read, self.waited_s
         asked = [Asked(self._encoder.rendered(probe.messages), probe.choices) for probe in probes]
         calls = [[each] for each in asked] if self._one_by_one else [asked]
         scored = [one for call in calls for one in self._prefill.log_probabilities(call)]
         probabilities = [softmax([sum(logs) for logs in of_choices]) for of_choices in scored]
-        return Scores(probabilities, self.tokens_read - before)
+        return Scores(probabilities, self.tokens_read - before, self.waited_s - waited_before)
 
 
 class Case:
@@ -125,29 +138,31 @@ def measured(
     """Figures of each way: tokens and median seconds for all attempts at a question; and whether the bars are met."""
     gpu = model.device.type == "cuda"
 
-    def sight() -> PictureFeatures | PicturePixels:
+    def shared(one_by_one: bool) -> Scorer:
         ahead = PicturesAhead(encoder)
-        return tried_features(model, encoder, ahead) or PicturePixels(model, ahead)
-
-    def shared() -> SharedPrefill:
-        found = tried_sharing(model, encoder, sight(), batch_tokens)
+        sight = tried_features(model, encoder, ahead) or PicturePixels(model, ahead)
+        found = tried_sharing(model, encoder, sight, batch_tokens)
         assert found is not None, "this model's prefixes cannot be shared"
-        return found
+        return Scorer(found, encoder, one_by_one, ahead)
 
     ways: dict[str, Callable[[], Scorer]] = {
-        "shared": lambda: Scorer(shared(), encoder, one_by_one=False),
-        "kept features": lambda: Scorer(shared(), encoder, one_by_one=True),
+        "shared": lambda: shared(one_by_one=False),
+        "kept features": lambda: shared(one_by_one=True),
         "separate": lambda: Scorer(SeparatePrefill(model, encoder), encoder, one_by_one=True),
     }
     if gpu:
         torch.cuda.reset_peak_memory_stats()
-    runs: dict[str, list[tuple[float, int, list[Columns]]]] = {way: [] for way in ways}
+    runs: dict[str, list[Timed]] = {way: [] for way in ways}
     for number in range(rounds + 1):  # the first warms up
         case = Case(number, *frames)
         for way, make in ways.items():
             runs[way].append(timed(make(), case, gpu))
     figures: dict[str, Any] = {
-        way: {"seconds": median(seconds for seconds, _, _ in of_way[1:]), "tokens": of_way[-1][1]}
+        way: {
+            "seconds": median(one.seconds for one in of_way[1:]),
+            "waited_s": median(one.waited_s for one in of_way[1:]),
+            "tokens": of_way[-1].tokens,
+        }
         for way, of_way in runs.items()
     }
     own, other = figures["shared"], figures["separate"]
@@ -156,7 +171,10 @@ def measured(
         "dtype": str(model.dtype).removeprefix("torch."),
         "fewer_tokens": other["tokens"] / own["tokens"],
         "less_time": other["seconds"] / own["seconds"],
-        "difference": max(difference(a[2], b[2]) for a, b in zip(runs["shared"], runs["separate"], strict=True)),
+        "difference": max(
+            difference(a.columns, b.columns) for a, b in zip(runs["shared"], runs["separate"], strict=True)
+        ),
+        "busy": 1 - own["waited_s"] / own["seconds"],
         "attempts_per_s": ATTEMPTS / own["seconds"],
     }
     if gpu:
@@ -166,14 +184,25 @@ def measured(
     return figures
 
 
-def timed(scorer: Scorer, case: Case, gpu: bool) -> tuple[float, int, list[Columns]]:
-    """Seconds, tokens and columns of the verifier for all attempts. A new scorer knows no picture yet."""
-    before, began = scorer.tokens_read, time.perf_counter()
+@dataclass(frozen=True)
+class Timed:
+    """Of the verifier for all attempts. waited_s: of the seconds, those that the model waited for pictures."""
+
+    seconds: float
+    waited_s: float
+    tokens: int
+    columns: list[Columns]
+
+
+def timed(scorer: Scorer, case: Case, gpu: bool) -> Timed:
+    """A new scorer knows no picture yet; its own trials count for nothing."""
+    before, waited_before, began = scorer.tokens_read, scorer.waited_s, time.perf_counter()
     found = asyncio.run(Verifier(scorer, ONCE_BY_LETTER).columns(case.attempts, case.overview, case.pictures))
     if gpu:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - began
-    return seconds, scorer.tokens_read - before, [one for one in found if isinstance(one, dict)]
+    columns = [one for one in found if isinstance(one, dict)]
+    return Timed(seconds, scorer.waited_s - waited_before, scorer.tokens_read - before, columns)
 
 
 def difference(these: Sequence[Columns], those: Sequence[Columns]) -> float:
@@ -224,6 +253,10 @@ def report(console: Console, figures: dict[str, Any]) -> None:
         f"shared against separate: {figures['fewer_tokens']:.2f} times fewer tokens (bar {TOKENS_BAR}), "
         f"{figures['less_time']:.2f} times less time (bar {TIME_BAR}), "
         f"probabilities differ by {figures['difference']:.1e} at most"
+    )
+    console.print(
+        f"shared: the model read for {figures['busy']:.1%} of the time, and waited for pictures for "
+        f"{figures['shared']['waited_s']:.2f} s"
     )
     if "card" in figures:
         console.print(

@@ -100,6 +100,10 @@ def figured(judged: Sequence[Judged]) -> dict[str, Any]:
         "sound": len(sound),
         "sound_lost": loss,
         "sound_lost_reasons": _counted(one.reason for one in lost),
+        "leak_alarms": {
+            "hint_leak": _alarms([one.hint_leak for one in sound]),
+            "gold_leak": _alarms([one.gold_leak for one in sound]),
+        },
         "honest_mistakes": _counted(one.why for one in mistaken),
         "honest_mistakes_rejected": sum(one.reason is not None for one in mistaken),
         "precision": kept_good / max(1, kept_good + kept_bad),
@@ -112,6 +116,11 @@ def figured(judged: Sequence[Judged]) -> dict[str, Any]:
         ),
         "met": enough and recall >= RECALL_OF_ALL_BAR and loss <= LOSS_BAR,
     }
+
+
+def _alarms(flagged: Sequence[bool | None]) -> dict[str, int]:
+    """Of sound attempts: where the check applies, and where it flags a leak."""
+    return {"of": len(flagged) - flagged.count(None), "flagged": flagged.count(True)}
 
 
 def _slipped(one: Judged) -> bool:
@@ -164,6 +173,8 @@ def report(console: Console, figures: Mapping[str, Any]) -> None:
         f"honest mistakes of the teacher, counted as neither: {sum(mistakes.values())}, of which "
         f"{figures['honest_mistakes_rejected']} rejected: {_listed(mistakes)}"
     )
+    for name, alarms in figures["leak_alarms"].items():
+        console.print(f"false alarms of {name}: {alarms['flagged']} of {alarms['of']} sound attempts")
     for name in ("p_gold_overview", "p_gold_evidence", "p_gold_evidence_of_wrong_clips"):
         console.print(_histogram(name, figures[name]))
     console.print(

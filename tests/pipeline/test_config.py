@@ -11,7 +11,7 @@ from jobs.generate import checked_protocol
 from jobs.job_file import load_job
 from pipeline.models.replies import by_batch, usage_of
 from prompts.protocols import PROTOCOLS
-from schemas.config import Demo, Endpoint, Local, Price, RunConfig, Verifier, fingerprint, stage_settings
+from schemas.config import Demo, Endpoint, EndpointJudge, Local, Price, RunConfig, Verifier, fingerprint, stage_settings
 from schemas.errors import UserError
 
 JOB = """
@@ -87,6 +87,10 @@ def test_a_model_with_a_path_is_local_and_a_verifiers_path_is_relative_to_the_jo
         ("embedder: {path: siglip, device: cpu}", ["teach", "replay"]),
         ("verifier: {path: v, answer_by: text}", ["replay"]),
         ("verifier: {path: v, per_token: true}", ["replay"]),
+        ("verifier: {path: v, rollouts: 4}", ["replay"]),
+        ("verifier: {path: v, rollouts: 0}", []),
+        ("judge: {path: j}", ["replay"]),
+        ('judge: {model: j, base_url: "http://127.0.0.1:1/v1"}', ["replay"]),
     ],
 )
 def test_a_setting_belongs_to_the_stages_whose_rows_depend_on_it(tmp_path: Path, line: str, stages: list[str]) -> None:
@@ -144,10 +148,13 @@ def test_each_example_of_init_is_a_valid_job(name: str) -> None:
 def test_what_the_examples_leave_as_comments_can_be_set(tmp_path: Path, name: str) -> None:
     example = (Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml").read_text()
     optional = [
-        line[2:] for line in example.splitlines() if re.match(r"# (verifier|student|view|embedder):$|#   \w+: ", line)
+        line[2:]
+        for line in example.splitlines()
+        if re.match(r"# (verifier|judge|student|view|embedder):$|#   \w+: ", line)
     ]
     config = load_job(written(tmp_path, "\n".join([example, *optional])))
     assert config.verifier is not None and config.verifier.answer_by == "letter"
+    assert isinstance(config.judge, EndpointJudge) and config.judge.structured
     assert config.view.zoom_side == (280 if name == "longvt" else 448)
 
 
@@ -164,6 +171,29 @@ def test_batches_are_the_captioners_own_and_change_no_fingerprint() -> None:
         job({"batch": True, "price": {"input": 1, "output": 2}})
     with pytest.raises(ValidationError, match="batch"):
         job({}, teacher={**server, "batch": True})
+
+
+def test_a_judge_is_a_server_or_a_local_model_and_how_it_is_reached_changes_no_row(tmp_path: Path) -> None:
+    server = 'judge: {{model: j, base_url: "http://127.0.0.1:1/v1"{}}}\n'
+    plain, batch, leaks = (
+        load_job(written(tmp_path, JOB + server.format(more)))
+        for more in ("", ", batch: true, price: {input: 1, output: 2, batch: 0.5}, concurrency: 2", ", leaks: true")
+    )
+    assert (
+        isinstance(plain.judge, EndpointJudge)
+        and plain.judge.structured
+        and set(plain.endpoints)
+        == {
+            "teacher",
+            "judge",
+        }
+    )
+    assert stage_settings(plain, "1") == stage_settings(batch, "1") != stage_settings(leaks, "1")
+    with pytest.raises(UserError, match=r"judge.*demo"):
+        load_job(written(tmp_path, JOB + "judge: {backend: demo}\n"))
+    (tmp_path / "j").mkdir()
+    local = load_job(written(tmp_path, JOB + "judge: {path: j}\n")).relative_to(tmp_path)
+    assert isinstance(local.judge, Local) and local.judge.path == str(tmp_path / "j")
 
 
 def test_what_a_batch_costs_is_a_share_of_the_price_or_unknown() -> None:

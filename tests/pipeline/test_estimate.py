@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.estimate import estimate
+from pipeline.estimate import estimate, judging, judging_leaks
 from prompts.protocols import protocol
 from schemas.config import RunConfig
 from tests.prompts.examples import VIDEO as EXAMPLE
@@ -44,6 +44,25 @@ def test_a_reflection_is_counted_as_the_teachers_and_the_rollout_as_the_students
     both = estimate(RunConfig.model_validate(named), protocol("videozoomer"), [(VIDEO, 3)], 2)
     assert [(role.role, role.calls) for role in both] == [("student", 6), ("teacher", 6)]
     assert sum(role.prompt_tokens for role in both) == alone[0].prompt_tokens
+
+
+def test_a_judge_is_asked_of_every_open_answer_at_most_and_of_every_attempts_text_where_it_looks_for_leaks() -> None:
+    judge = {"model": "j", "base_url": "http://h/v1", "price": {"input": 1, "output": 2, "batch": 0.5}}
+    job = {
+        "source": {"path": "q", "videos": "v"},
+        "teacher": {"model": "m", "base_url": "http://h/v1"},
+        "verifier": {"path": "v", "rollouts": 4},
+        "judge": judge,
+    }
+    config = RunConfig.model_validate(job)
+    found = judging(config, n_attempts=6, n_questions=3)
+    assert (found.role, found.calls, found.prompt_tokens) == ("judge", 6 + 3 * 4, 18 * 300)
+    assert found.dollars == pytest.approx((18 * 300 * 1 + 18 * 5 * 2) / 1e6)
+    halved = judging(RunConfig.model_validate(job | {"judge": judge | {"batch": True}}), 6, 3)
+    assert halved.dollars == pytest.approx(found.dollars / 2)
+    assert judging_leaks(config, n_attempts=10, turns=5).calls == 10
+    hinted = RunConfig.model_validate(job | {"rollout": {"hints": "after_wrong_answer"}})
+    assert judging_leaks(hinted, n_attempts=10, turns=5).calls == 20
 
 
 @pytest.mark.parametrize("view", [{"caption_frames": 4}, {"caption_side": 80}])

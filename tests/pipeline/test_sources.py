@@ -45,6 +45,13 @@ def test_an_answer_given_as_text_and_an_open_question(tmp_path: Path) -> None:
     assert (open_question.kind, open_question.answer_letter, open_question.answer_text) == ("open", "", "Ann")
 
 
+def test_how_far_off_an_answer_may_be_is_kept_with_the_question_and_checked(tmp_path: Path) -> None:
+    row = {"video": "a.mp4", "question": "How long?", "answer": "90 s", "answer_tolerance": 5}
+    fine, bad = load_questions(jsonl(tmp_path / "q.jsonl", row, row | {"answer_tolerance": "about 5"}))
+    assert isinstance(fine, Question) and fine.tolerances == (5.0, 0.0)
+    assert isinstance(bad, BadRow) and "answer_tolerance 'about 5'" in bad.message
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

@@ -1,10 +1,11 @@
 """Which answers count as the reference, and what a verifier is asked."""
 
+import json
 from itertools import pairwise
 
 import pytest
 
-from prompts.judging import answers_match, choices_of, letter_of, probe_messages
+from prompts.judging import Ruling, answers_match, choices_of, letter_of, probe_messages, ruling
 from schemas.video import Frame
 from tests.prompts.examples import frame, question
 
@@ -94,7 +95,9 @@ def test_equal_choices_are_told_apart_by_letter_only() -> None:
         ("1,000", "1000", True),
         ("-3", "3", False),
         ("3 cars", "3", False),
-        ("three", "3", False),
+        ("three", "3", True),
+        ("The answer is: a blue car.", "blue car", True),
+        ("blue " * 400, "blue", False),
         (r"\boxed{3}", "3", True),
         ("", "", False),
         ("!", "?", False),
@@ -108,6 +111,71 @@ def test_open_answers_are_compared_as_text_or_number(answer: str, reference: str
     asked = question(choices=(), answer=reference)
     assert answers_match(answer, asked) is equal
     assert letter_of(answer, asked) == ""
+
+
+AMOUNTS = [
+    ("How many cars pass the house?", "3 cars", "3", True),
+    ("How many cars pass the house?", "3", "three cars", True),
+    ("How many cars pass the house?", "four cars", "3", False),
+    ("How many cars pass the house?", "about 3", "3", True),
+    ("How many cars pass the house?", "3.2", "3", False),
+    ("How many cars pass the house?", "3 dogs", "3", None),
+    ("How many cars pass the house?", "three or four", "3", None),
+    ("How many cars pass the house?", "a few", "3", None),
+    ("How often does the lamp flash?", "twice", "2 times", True),
+    ("How often does the lamp flash?", "once", "two times", False),
+    ("How long is it?", "90 s", "1.5 minutes", True),
+    ("How long is it?", "1 min", "1.5 minutes", False),
+    ("How long is it?", "90", "90 s", None),
+    ("How many seconds is it?", "90", "90 s", True),
+    ("How long is it?", "90 s", "90 m", None),
+    ("How far is it?", "1,250.5 m", "1250.5 metres", True),
+    ("How far is it?", "12 km", "12,000 meters", True),
+    ("How much is it?", "forty percent", "40 %", True),
+    ("How much is it?", "0.4", "40 %", None),
+    ("What is pi?", "3.14159", "3.14", True),
+    ("What is pi?", "3.1", "3.14", False),
+    ("What does it cost?", "$5.50", "5.5 dollars", True),
+    ("What year is it?", "nineteen hundred", "1900", True),
+    ("What number is called?", "nine one one", "11", None),
+    ("What number is called?", "minus three", "-3", None),
+    ("How cold is it?", "\u22123", "-3", True),
+    ("How cold is it?", "3", "-3", False),
+]
+
+
+@pytest.mark.parametrize(("text", "answer", "reference", "right"), AMOUNTS)
+def test_amounts_are_compared_in_their_units_and_left_open_where_these_do_not_tell(
+    text: str, answer: str, reference: str, right: bool | None
+) -> None:
+    asked = question(choices=(), answer=reference).model_copy(update={"text": text})
+    found = ruling(answer, asked)
+    assert (found and found.correct) is right
+    assert found is None or found.by == "number"
+
+
+def test_a_tolerance_is_the_sources_own_else_the_decimals_of_the_reference() -> None:
+    def right(answer: str, reference: str, **extras: object) -> bool:
+        asked = question(choices=(), answer=reference).model_copy(update={"extras_json": json.dumps(extras)})
+        return answers_match(answer, asked)
+
+    assert not right("105", "100") and right("105", "100", answer_tolerance=5)
+    assert not right("105.1", "100", answer_tolerance=5)
+    assert right("103", "100", answer_relative_tolerance=0.05) and not right(
+        "106", "100", answer_relative_tolerance=0.05
+    )
+    assert right("95 s", "1.5 min", answer_tolerance=0.1) and not right("97 s", "1.5 min", answer_tolerance=0.1)
+    assert right("2.45", "2.5") and right("2.54", "2.5") and not right("2.56", "2.5")
+
+
+def test_what_a_rule_decides_and_what_only_a_judge_can() -> None:
+    asked = question(choices=(), answer="a blue car")
+    assert ruling("Blue car.", asked) == Ruling(True, "text")
+    assert ruling("a car that is blue", asked) is None and ruling("a red car", asked) is None
+    assert ruling("", asked) == ruling(" ", asked) == Ruling(False, "text")
+    assert ruling(r"\boxed{red} or \boxed{blue}", asked) == Ruling(False, "text")
+    assert ruling("B", question()) == Ruling(True, "letter")
+    assert ruling("perhaps B or C", question()) == Ruling(False, "letter")
 
 
 def test_the_blind_probe_asks_for_a_letter_and_shows_nothing() -> None:

@@ -1,6 +1,7 @@
 """The funnel, its conservation, and what `zoomtrail stats` prints."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ def test_presets_keep_what_they_say(rows: Rows) -> None:
         ({"in_bounds": False}, "out of bounds"),
         ({"consistent": False}, "inconsistent"),
         ({"observations_match": False}, "observations differ"),
-        ({"answer_correct": None}, "wrong answer"),
+        ({"answer_correct": None}, "answer not judged"),
+        ({"answer_correct": False}, "wrong answer"),
         ({"n_zooms": 0}, "no zoom"),
         ({"zooms_mentioned": 0.5}, "zoom not mentioned"),
         ({"zooms_mentioned": 1.0, "hint_leak": False}, ""),
@@ -177,6 +179,7 @@ def test_piped_output_is_plain_text_on_whole_lines(store: RunStore, capsys: pyte
     assert ["planned", "12"] in lines and ["kept", "1", "8.3", "%"] in lines
     assert "12 planned = 3 answered + 1 gave_up + 1 malformed + 5 failed + 2 not_run" in text
     assert "unknown, at least 1.2500 (1 row unpriced)" in text
+    assert re.search(r"verifier busy for [\d.]+ s, 90.0 % of its time; 0\.\d s it waited for pictures", text)
     assert "[red]" in text  # a model's words are shown as they are, not as markup
 
 
