@@ -116,9 +116,6 @@ def _network_errors() -> tuple[type[BaseException], ...]:
         from aiohttp import ClientError
 
         found.append(ClientError)
-    if "botocore" in sys.modules:
-        from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
-        from botocore.parsers import ResponseParserError
-
-        found += [HTTPClientError, IncompleteReadError, ResponseStreamingError, ResponseParserError]
+    if (botocore := sys.modules.get("botocore.exceptions")) is not None:
+        found += [botocore.HTTPClientError, botocore.IncompleteReadError, botocore.ResponseStreamingError]
     return tuple(found)

@@ -39,6 +39,8 @@ class Storage:
     def __init__(self, url: str) -> None:
         """Raises UserError where there is no file system for the URL."""
         self.url = shown(url)
+        self.fs: Any
+        self.root: str
         self.fs, self.root = open_remote(url) if is_remote(url) else fsspec.core.url_to_fs(url)
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self._creates = True

@@ -221,5 +221,3 @@ def reached(store: ObjectStore) -> Iterator[ObjectStore]:
         store.faults = lambda number, method, path: ""
         store.forget()
         yield store
-
-
