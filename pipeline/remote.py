@@ -33,7 +33,6 @@ _S3_TRIES = 3
 _EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 
-_PERMANENT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 _PASSING_STATUS = {408, 409, 425, 429}
 _PASSING_CODES = {"RequestTimeout", "IncompleteBody", "SlowDown"}
 
@@ -81,7 +80,18 @@ def passes(error: BaseException) -> bool:
     status, code = answered(error)
     if status is not None:
         return status in _PASSING_STATUS or (status >= 500 and status != 501) or code in _PASSING_CODES
-    return isinstance(error, (ConnectionError, TimeoutError, *_network_errors())) and not isinstance(error, _PERMANENT)
+    passing = (ConnectionError, TimeoutError, *_network_errors())
+    return any(isinstance(cause, passing) for cause in _causes(error))
+
+
+def missing(error: BaseException) -> bool:
+    """Whether an error says that there is no such file; a bucket or a server that is not there says nothing of files.
+
+    `fsspec` calls a file of a web server missing whatever went wrong.
+    """
+    status, code = answered(error)
+    told = status in (None, 404, 410) and code != "NoSuchBucket"
+    return isinstance(error, FileNotFoundError) and told and not passes(error)
 
 
 def answered(error: BaseException) -> tuple[int | None, str]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.remote import answered, is_remote, open_remote, patiently, reason, shown
+from pipeline.remote import answered, is_remote, missing, open_remote, patiently, reason, shown
 from schemas.errors import Fatal
 
 T = TypeVar("T")
@@ -165,7 +165,7 @@ class Storage:
         try:
             return work() if self.is_local else patiently(work)
         except Exception as error:
-            if isinstance(error, expected) and answered(error)[1] != "NoSuchBucket":
+            if isinstance(error, expected) and (missing(error) or not isinstance(error, FileNotFoundError)):
                 raise
             if self.is_local and not isinstance(error, OSError):
                 raise

@@ -214,10 +214,10 @@ def reached(store: ObjectStore) -> Iterator[ObjectStore]:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             patch.delenv(name, raising=False)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        fs = fsspec.filesystem("s3", skip_instance_cache=True)
+        store.faults = lambda number, method, path: ""
+        fs = fsspec.filesystem("s3", use_listings_cache=False)
         if fs.exists(BUCKET):
             fs.rm(BUCKET, recursive=True)
         fs.mkdir(BUCKET)
-        store.faults = lambda number, method, path: ""
         store.forget()
         yield store

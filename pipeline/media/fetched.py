@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.media.errors import VideoError
-from pipeline.remote import answered, is_remote, open_remote, patiently, reason, shown
+from pipeline.remote import is_remote, missing, open_remote, patiently, reason, shown
 from schemas.errors import Fatal, UserError
 from schemas.record import content_id
 
@@ -171,11 +171,9 @@ def _asked(uri: str, request: Any) -> Any:
     """What a store answers about a video, or sends of it. Raises VideoError, Fatal."""
     try:
         return patiently(request)
-    except FileNotFoundError as error:
-        if answered(error)[1] == "NoSuchBucket":
-            raise Fatal(f"cannot fetch {shown(uri)}: {reason(error)}") from error
-        raise VideoError("video_missing", f"{shown(uri)}: there is no such file") from error
     except Exception as error:  # each client has errors of its own
+        if missing(error):
+            raise VideoError("video_missing", f"{shown(uri)}: there is no such file") from error
         raise Fatal(f"cannot fetch {shown(uri)}: {reason(error)}") from error
 
 
