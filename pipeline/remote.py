@@ -1,9 +1,10 @@
 """Remote file systems: how one is opened, which of its errors pass by themselves, and how long they are waited out."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import fsspec
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -33,6 +34,9 @@ _S3_TRIES = 3
 _EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 
+_USER = re.compile(r"(\w://)[^/\s]*@")
+_QUERY = re.compile(r"(https?://[^\s?\"']*)\?[^\s\"']*")
+
 _PASSING_STATUS = {408, 409, 425, 429}
 _PASSING_CODES = {"RequestTimeout", "IncompleteBody", "SlowDown"}
 
@@ -61,12 +65,9 @@ def is_remote(url: str) -> bool:
     return "://" in url and not url.startswith(("file://", "local://"))
 
 
-def shown(url: str) -> str:
-    """A URL without what may be a secret in it: user, password, query."""
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rsplit("@", 1)[-1], parts.path, "", ""))
+def shown(text: str) -> str:
+    """A text whose URLs hold no user, no password, and of a web server no query: each may be a secret."""
+    return _QUERY.sub(r"\1", _USER.sub(r"\1", text))
 
 
 def patiently(work: Callable[[], T]) -> T:
@@ -80,7 +81,7 @@ def passes(error: BaseException) -> bool:
     status, code = answered(error)
     if status is not None:
         return status in _PASSING_STATUS or (status >= 500 and status != 501) or code in _PASSING_CODES
-    passing = (ConnectionError, TimeoutError, *_network_errors())
+    passing: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError, *_network_errors())
     return any(isinstance(cause, passing) for cause in _causes(error))
 
 
@@ -110,7 +111,7 @@ def answered(error: BaseException) -> tuple[int | None, str]:
 def reason(error: BaseException) -> str:
     """Why a file system failed, in one line and without what may be secret."""
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(shown(word) for word in str(said).split())
+    return shown(" ".join(str(said).split()))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

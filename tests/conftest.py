@@ -1,6 +1,7 @@
 """An object store for tests of any floor: one server for the session, one empty bucket for each test."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +19,13 @@ def s3_server() -> "Iterator[ObjectStore]":
 
 
 @pytest.fixture
-def s3(s3_server: "ObjectStore") -> "Iterator[ObjectStore]":
-    """The store, which this process and its children reach by the standard variables, with an empty bucket."""
+def s3(s3_server: "ObjectStore", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[ObjectStore]":
+    """The store, which this process and its children reach by the standard variables, with an empty bucket.
+
+    Videos from there are fetched into `tmp_path/cache`.
+    """
     from tests.object_store import reached
 
+    monkeypatch.setenv("ZOOMTRAIL_VIDEO_CACHE", str(tmp_path / "cache"))
     with reached(s3_server) as store:
         yield store

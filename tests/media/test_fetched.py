@@ -55,8 +55,7 @@ class Node(NamedTuple):
 
 
 @pytest.fixture
-def node(s3: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
+def node(s3: ObjectStore, tmp_path: Path) -> Node:
     return Node(s3, tmp_path / "cache")
 
 
