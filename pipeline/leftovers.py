@@ -81,20 +81,27 @@ def _uploads(storage: Storage) -> Iterator[Leftover]:
     if storage.is_local or "s3" not in storage.fs.protocol:
         return
     bucket, prefix, _ = storage.fs.split_path(storage.path(""))
-    mark: dict[str, str] = {}
+    uploads = _listed(storage, "list_multipart_uploads", "Uploads", Bucket=bucket, Prefix=f"{prefix}/")
+    for upload in uploads:
+        key, number = upload["Key"], upload["UploadId"]
+        parts = list(_listed(storage, "list_parts", "Parts", Bucket=bucket, Key=key, UploadId=number))
+        changed_at = max(time.timestamp() for time in [upload["Initiated"], *(part["LastModified"] for part in parts)])
+        size = sum(part["Size"] for part in parts)
+        yield Leftover("unfinished upload", key.removeprefix(f"{prefix}/"), size, changed_at, number)
+
+
+def _listed(storage: Storage, request: str, what: str, **arguments: str) -> Iterator[dict[str, Any]]:
+    """All entries of a listing, page by page."""
+    mark: dict[str, Any] = {}
     while True:
-        page = _asked(storage, "list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/", **mark)
-        for upload in page.get("Uploads", []):
-            parts = _asked(storage, "list_parts", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-            size = sum(part["Size"] for part in parts.get("Parts", []))
-            name, began = upload["Key"].removeprefix(f"{prefix}/"), upload["Initiated"].timestamp()
-            yield Leftover("unfinished upload", name, size, began, upload["UploadId"])
+        page = _asked(storage, request, **arguments, **mark)
+        yield from page.get(what, [])
         if not page.get("IsTruncated"):
             return
-        mark = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        mark = {name.removeprefix("Next"): page[name] for name in page if name.startswith("Next")}
 
 
-def _asked(storage: Storage, request: str, **arguments: str) -> Any:
+def _asked(storage: Storage, request: str, **arguments: Any) -> Any:
     try:
         return patiently(lambda: storage.fs.call_s3(request, **arguments))
     except Exception as error:  # the client has errors of its own
