@@ -115,6 +115,19 @@ def calls(
 
 
 @app.command()
+def clean(
+    run: RunDirectory,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
+    minutes: Annotated[float, typer.Option(min=0, help="Only what has not changed for so long.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show what a crash left behind: files under temporary names, unfinished uploads, torn calls; remove it."""
+    from jobs.clean import clean
+
+    clean(run, yes, minutes, as_json)
+
+
+@app.command()
 def cut(
     run: RunDirectory,
     name: Annotated[str, typer.Argument(help="Name of the cut: RUN/cuts/NAME.")],

@@ -102,22 +102,24 @@ def _video(config: RunConfig, video_id: str) -> Finding:
     try:
         with open_video(uri, video_id) as opened:
             video = opened.video
+            opinion = _second_opinion(opened.path)
     except VideoError as error:
         return Finding("video", False, f"{error.message}; its attempts would be failed rows")
-    opinion = _second_opinion(uri)
+    except Fatal as error:
+        return Finding("video", False, str(error))
     if opinion == "disagree":
         return Finding("video", False, f"{video_id}: decord shows other pictures than PyAV; leave this file out")
     size = f"{video.width}x{video.height}, {video.duration_s:.1f} s, {video.n_frames} frames, {video.codec}"
     return Finding("video", True, f"{video_id}: {size}" + (", decord agrees" if opinion == "agree" else ""))
 
 
-def _second_opinion(uri: str) -> str:
+def _second_opinion(path: str) -> str:
     """What decord says of a file; asked in a process of its own, since it may crash on what PyAV reads well."""
     from pipeline.media.witness import witness
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(witness, uri).result()
+            return pool.submit(witness, path).result()
         except BrokenProcessPool:
             return "not applicable"
 

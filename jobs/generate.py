@@ -16,6 +16,7 @@ from jobs.job_file import load_job
 from jobs.progress import RunProgress
 from jobs.run_log import RunLog
 from jobs.tally import Tallier, items_to_do
+from pipeline.driver_lock import driving, require_undriven
 from pipeline.models.build import demo_folder
 from pipeline.plan import Plan, Planned
 from pipeline.sources import load_questions, source_hash
@@ -26,7 +27,7 @@ from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, Workers,
 from schemas.errors import Fatal, UserError
 
 if TYPE_CHECKING:
-    from pipeline.cluster import Crew
+    from pipeline.cluster import Crew, Snapshot
 
 console = Console(stderr=True, highlight=False)
 
@@ -83,6 +84,7 @@ def plan_run(job: Path, out: str | None = None, limit: int | None = None) -> Run
         from pipeline.stages.reuse import require_same_captions
 
         require_same_captions(config.captions.reuse_from, settings["caption"])
+    require_undriven(url)
     store = RunStore(url)
     store.open_for(written, settings)
     fingerprints = {stage: fingerprint(settings[stage]) for stage in STAGES}
@@ -160,16 +162,22 @@ def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int,
 def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None:
     """Makes what is missing of a run. crew: of a `ray_session`; after: nothing is begun before it is done.
 
-    Raises Fatal where it cannot go on, and what `after` raises.
+    Raises UserError where another process works on the run, Fatal where it cannot go on, and what `after` raises.
     """
     from pipeline.cluster import Cluster
 
-    store = RunStore(run.url, run.verifier)
-    to_do = items_to_do(run.shards, {stage: store.finished(stage) for stage in STAGES})
-    tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
-    with RunProgress(console, tallier, RunLog(store.storage)) as progress:
-        cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier)
-        asyncio.run(cluster.run(progress.show, after))
+    with driving(run.url) as driver:
+        store = RunStore(run.url, run.verifier)
+        to_do = items_to_do(run.shards, {stage: store.finished(stage) for stage in STAGES})
+        tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
+        with RunProgress(console, tallier, RunLog(store.storage)) as progress:
+
+            def show(snapshot: "Snapshot") -> None:
+                progress.show(snapshot)
+                driver.require()
+
+            cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier)
+            asyncio.run(cluster.run(show, after))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from jobs.generate import Run, absolute, carry_out, ray_session
 from jobs.job_file import faults
+from pipeline.driver_lock import require_undriven
 from pipeline.plan import Plan
 from pipeline.store import RunStore
 from prompts.protocols import protocol
@@ -56,6 +57,7 @@ class Another:
 def verify(run: str, another: Another, address: str) -> None:
     """Replays all that a run has taught with another verifier. Raises UserError for the user's mistakes, Fatal where it
     cannot go on; the same command goes on from there."""
+    require_undriven(absolute(run))
     planned = _planned(absolute(run), another)
     summary = f"{planned.attempts} attempts in {len(planned.shards)} shards by {planned.verifier}"
     if planned.finished():

@@ -1,13 +1,12 @@
 """What the earlier sessions of a run have used: the sum of all replies that it keeps."""
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.leases import Used
+from pipeline.models.calls import CallStore
 from pipeline.models.replies import usage_of
-from pipeline.storage import Storage
 from schemas.config import Endpoint
 
 _READERS = 32
@@ -20,25 +19,15 @@ def used_before(run_url: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Us
     Every reply that was paid for is a file before anything else is done with it, so no ledger of its own could be more
     exact. Reads all of them: some seconds for ten thousand. endpoints: by role; other roles cost nothing.
     """
-    storage = Storage(run_url)
-    try:
-        paths = [path for path in map(str, storage.fs.find(storage.path("calls"))) if path.endswith(".json")]
-    except FileNotFoundError:
-        return {}
+    calls = CallStore(run_url)
     totals = {role: Used() for role in endpoints}
     with ThreadPoolExecutor(_READERS) as readers:
-        for call in readers.map(lambda path: _call(storage.fs.cat_file(path)), paths):
-            if call.get("role") in totals and "choices" in call.get("response", {}):
-                _add(totals[call["role"]], call["response"], endpoints[call["role"]])
+        for folder in calls.folders():
+            keys = [file.name.removesuffix(".json") for file in calls.files(folder) if file.name.endswith(".json")]
+            for call in filter(None, readers.map(calls.document, keys)):
+                if call.get("role") in totals and "choices" in call["response"]:
+                    _add(totals[call["role"]], call["response"], endpoints[call["role"]])
     return totals
-
-
-def _call(data: bytes) -> dict[str, Any]:
-    try:
-        call = json.loads(data)
-    except ValueError:
-        return {}
-    return call if isinstance(call, dict) else {}
 
 
 def _add(total: Used, response: dict[str, Any], endpoint: Endpoint) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.sources import BadRow
 from pipeline.store import RunStore, footer_of, to_parquet
 from schemas.arrow import from_table
-from schemas.errors import Failure
+from schemas.errors import Failure, UserError
 from schemas.question import Question
 from schemas.record import Record
 
@@ -104,6 +104,7 @@ class Plan:
             for row in group
         ]
         name = f"plan/part-{self.n_parts:05d}.parquet"
-        self._store.storage.write(name, to_parquet(Planned, part, {"rows": len(part), "covers": request}))
+        if not self._store.storage.create(name, to_parquet(Planned, part, {"rows": len(part), "covers": request})):
+            raise UserError(f"{self._store.url}: another command has planned just now; give this one again")
         self.rows.extend(part)
         self.n_parts += 1

@@ -6,13 +6,15 @@ nothing.
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
-import fsspec
-
+from pipeline.remote import is_remote, shown
+from pipeline.storage import Storage
 from schemas.config import Source
 from schemas.errors import Failure, Rejected, UserError
 from schemas.question import LETTERS, Question, question_id
@@ -140,23 +142,27 @@ _READERS: dict[str, tuple[str, Callable[[Row], Question]]] = {
 
 
 def load_questions(source: Source) -> Iterator[Question | BadRow]:
-    """All questions of a source in its order. Raises UserError where the file is missing or is no such format."""
+    """All questions of a source in its order.
+
+    Raises UserError where the file is missing or is no such format, Fatal where a store cannot be asked.
+    """
     import datasets
 
     builder, to_question = _READERS[source.format]
-    if "://" not in source.path and not Path(source.path).is_file():
+    if not is_remote(source.path) and not Path(source.path).is_file():
         raise UserError(f"source.path: there is no file {source.path}")
     datasets.disable_progress_bars()
     try:
-        with _torch_left_out():
-            rows = datasets.load_dataset(builder, data_files=source.path, split="train", streaming=True)
-        for row in rows:
-            if row.get("text") == "":
-                continue
-            try:
-                yield to_question(row)
-            except (ValueError, TypeError) as fault:
-                yield _unusable(row, fault)
+        with _local(source.path) as path:
+            with _torch_left_out():
+                rows = datasets.load_dataset(builder, data_files=path, split="train", streaming=True)
+            for row in rows:
+                if row.get("text") == "":
+                    continue
+                try:
+                    yield to_question(row)
+                except (ValueError, TypeError) as fault:
+                    yield _unusable(row, fault)
     except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
         raise UserError(f"source.path: cannot read {source.path} as {source.format}: {error}") from error
 
@@ -174,15 +180,31 @@ def _torch_left_out() -> Iterator[None]:
 
 
 def source_hash(source: Source) -> str:
-    """SHA-256 of the annotation file. Raises UserError where it cannot be read."""
+    """SHA-256 of the annotation file. Raises UserError where it cannot be read, Fatal where a store cannot be asked."""
     digest = hashlib.sha256()
     try:
-        with fsspec.open(source.path, "rb") as file:
+        with _local(source.path) as path, Path(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
         raise UserError(f"source.path: cannot read {source.path}: {error.strerror or error}") from error
     return digest.hexdigest()
+
+
+@contextmanager
+def _local(path: str) -> Iterator[str]:
+    """An annotation file on this machine, fetched where it lies elsewhere. Raises UserError, Fatal."""
+    if not is_remote(path):
+        yield path
+        return
+    folder, name = path.rsplit("/", 1)
+    data = Storage(folder).read_or_none(name)
+    if data is None:
+        raise UserError(f"source.path: there is no file {shown(path)}")
+    with tempfile.TemporaryDirectory(prefix="zoomtrail-source-") as place:
+        file = Path(place) / f"source{PurePosixPath(urlsplit(path).path).suffix}"
+        file.write_bytes(data)
+        yield str(file)
 
 
 def video_uri(source: Source, video_id: str) -> str:

@@ -1,19 +1,23 @@
 """Files of a run on any fsspec file system, written whole or not at all."""
 
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.remote import answered, is_remote, missing, open_remote, patiently, reason, shown
 from schemas.errors import Fatal
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,27 @@ class Storage:
     """A folder, local or on an object store (`s3://bucket/run`).
 
     A file that exists under its final name is complete: locally by a temporary name, fsync and rename; on an object
-    store by one PUT.
+    store by one PUT, or one completion of an upload in parts. What may pass by itself on the way there is tried again.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.fs, self.root = fsspec.core.url_to_fs(url)
+        """Raises UserError where there is no file system for the URL."""
+        self.url = shown(url)
+        self.fs: Any
+        self.root: str
+        self.fs, self.root = open_remote(url) if is_remote(url) else fsspec.core.url_to_fs(url)
         self.is_local = isinstance(self.fs, LocalFileSystem)
+        self._creates = True
 
     def path(self, name: str) -> str:
-        return f"{self.root.rstrip('/')}/{name}"
+        return f"{self.root.rstrip('/')}/{name}".rstrip("/")
 
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError; Fatal where there may be such a file, but it cannot be read."""
-        with self._attempt("read", name, FileNotFoundError):
-            path = self.path(name)
-            return Path(path).read_bytes() if self.is_local else bytes(self.fs.cat_file(path))
+        path = self.path(name)
+        if self.is_local:
+            return self._attempt("read", name, Path(path).read_bytes, FileNotFoundError)
+        return self._attempt("read", name, lambda: bytes(self.fs.cat_file(path)), FileNotFoundError)
 
     def read_or_none(self, name: str) -> bytes | None:
         """The content, or None where there is no such file."""
@@ -55,83 +64,119 @@ class Storage:
 
     def write(self, name: str, data: bytes) -> None:
         """Writes atomically and durably. Raises Fatal where the disk is full or the folder cannot be written."""
-        with self._attempt("write", name):
-            if self.is_local:
-                _write_locally(Path(self.path(name)), lambda file: file.write(data))
-            else:
-                self.fs.pipe_file(self.path(name), data)
+        path = self.path(name)
+        if self.is_local:
+            self._attempt("write", name, lambda: _write_locally(Path(path), lambda file: file.write(data)))
+        else:
+            self._attempt("write", name, lambda: self.fs.pipe_file(path, data))
 
     def create(self, name: str, data: bytes) -> bool:
-        """Writes a file that does not exist yet; False where it does, though another process made it just now."""
+        """Writes a file that does not exist yet; False where it does, though another process made it just now.
+
+        data: where it matters whose file it is, unlike any other writer's: that is how a writer knows its own again
+        whose answer was lost on the way.
+        """
+        path = self.path(name)
         try:
-            with self._attempt("write", name, FileExistsError):
-                if self.is_local:
-                    _write_locally(Path(self.path(name)), lambda file: file.write(data), place=_link)
-                else:
-                    self.fs.pipe_file(self.path(name), data, mode="create")
+            if self.is_local:
+                fill = lambda file: file.write(data)  # noqa: E731
+                self._attempt("write", name, lambda: _write_locally(Path(path), fill, _link), FileExistsError)
+            else:
+                self._attempt("write", name, lambda: self._put_new(path, data), FileExistsError)
         except FileExistsError:
-            return False
+            return not self.is_local and self.read_or_none(name) == data
         return True
 
     def write_file(self, name: str, source: Path) -> int:
         """Writes a local file's content as `write` does, without holding it in memory; gives its bytes."""
-        with self._attempt("write", name):
-            if self.is_local:
-                with source.open("rb") as content:
-                    _write_locally(Path(self.path(name)), lambda file: shutil.copyfileobj(content, file))
-            else:
-                self.fs.put_file(str(source), self.path(name))
+        path = self.path(name)
+
+        def copy(file: BinaryIO) -> None:
+            with source.open("rb") as content:
+                shutil.copyfileobj(content, file)
+
+        if self.is_local:
+            self._attempt("write", name, lambda: _write_locally(Path(path), copy))
+        else:
+            self._attempt("write", name, lambda: self.fs.put_file(str(source), path))
         return source.stat().st_size
 
     def remove(self, name: str) -> None:
         """Removes a file; no-op where there is none. Raises Fatal where it cannot be removed."""
-        try:
-            with self._attempt("remove", name, FileNotFoundError):
-                self.fs.rm_file(self.path(name))
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError):
+            self._attempt("remove", name, lambda: self.fs.rm_file(self.path(name)), FileNotFoundError)
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Names of the files directly in a folder that end in `suffix`, sorted; empty where there is no folder."""
-        return sorted(name for name in (_last(str(e)) for e in self._entries(folder, False)) if name.endswith(suffix))
+        return sorted(name for name in map(_last, self._ls(folder, False)) if name.endswith(suffix))
 
     def files(self, folder: str) -> list[StoredFile]:
         """The files directly in a folder, sorted by name; empty where there is no folder."""
-        entries = [entry for entry in self._entries(folder, True) if entry["type"] == "file"]
-        files = (StoredFile(_last(entry["name"]), int(entry["size"] or 0), _changed_at(entry)) for entry in entries)
-        return sorted(files, key=lambda file: file.name)
+        return self.entries(folder)[1]
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders directly in a folder, sorted; empty where there is none."""
-        return sorted(_last(entry["name"]) for entry in self._entries(folder, True) if entry["type"] == "directory")
+        return self.entries(folder)[0]
 
-    def _entries(self, folder: str, detail: bool) -> list[Any]:
+    def entries(self, folder: str) -> tuple[list[str], list[StoredFile]]:
+        """The folders and the files directly in a folder, each sorted by name, of one listing."""
+        entries = self._ls(folder, True)
+        files = (
+            StoredFile(_last(entry["name"]), int(entry["size"] or 0), changed_at(entry))
+            for entry in entries
+            if entry["type"] == "file" and entry["name"] != self.path(folder)
+        )
+        folders = sorted(_last(entry["name"]) for entry in entries if entry["type"] == "directory")
+        return folders, sorted(files, key=lambda file: file.name)
+
+    def _ls(self, folder: str, detail: bool) -> list[Any]:
+        path = self.path(folder)
         try:
-            with self._attempt("list", folder, FileNotFoundError):
-                return list(self.fs.ls(self.path(folder), detail=detail, refresh=True))
+            listed = self._attempt(
+                "list", folder, lambda: self.fs.ls(path, detail=detail, refresh=True), FileNotFoundError
+            )
+            return list(listed)
         except FileNotFoundError:
             return []
 
-    @contextmanager
-    def _attempt(self, what: str, name: str, *expected: type[OSError]) -> Iterator[None]:
-        """Turns what a file system raises into Fatal: of a remote one anything, since its client has errors of its own.
+    def _put_new(self, path: str, data: bytes) -> None:
+        """Raises FileExistsError. Where the store knows no condition, a look before the PUT has to do."""
+        if self._creates:
+            try:
+                self.fs.pipe_file(path, data, mode="create")
+                return
+            except Exception as error:
+                status, _ = answered(error)
+                if status == 412:
+                    raise FileExistsError(path) from error
+                if status != 501 and not isinstance(error, NotImplementedError | TypeError):
+                    raise
+                self._creates = False
+        if self.fs.exists(path):
+            raise FileExistsError(path)
+        self.fs.pipe_file(path, data)
 
-        expected: errors that the caller knows what to do with.
+    def _attempt(self, what: str, name: str, work: Callable[[], T], *expected: type[OSError]) -> T:
+        """What `work` gives. Of a remote file system any error becomes Fatal, since its client has errors of its own.
+
+        expected: errors that the caller knows what to do with. A missing bucket is never one: it holds no call because
+        it is not there, and every call would be paid again before the first is written.
         """
         try:
-            yield
+            return work() if self.is_local else patiently(work)
         except Exception as error:
-            if isinstance(error, expected) or (self.is_local and not isinstance(error, OSError)):
+            if isinstance(error, expected) and (missing(error) or not isinstance(error, FileNotFoundError)):
                 raise
-            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Fatal(f"cannot {what} {name} in {self.url}: {said}") from error
+            if self.is_local and not isinstance(error, OSError):
+                raise
+            raise Fatal(f"cannot {what} {name} in {self.url}: {reason(error)}".replace("  ", " ")) from error
 
 
 def _last(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _changed_at(entry: dict[str, Any]) -> float | None:
+def changed_at(entry: dict[str, Any]) -> float | None:
     """When a file was changed: local and remote file systems tell it under names of their own."""
     for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
         value = entry.get(name)
@@ -143,8 +188,22 @@ def _changed_at(entry: dict[str, Any]) -> float | None:
 
 
 def _link(temporary: Path, path: Path) -> None:
-    """Gives a file its final name. Raises FileExistsError where it is taken; atomic on NFS, too."""
-    path.hardlink_to(temporary)
+    """Gives a file its final name. Raises FileExistsError where it is taken; atomic on NFS, too.
+
+    Where a file system has no hard links, a look before the renaming has to do.
+    """
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        if temporary.stat().st_nlink < 2:  # else it was linked, and NFS lost the answer
+            raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if path.exists():
+            raise FileExistsError(path) from error
+        temporary.replace(path)
+        return
     temporary.unlink()
 
 

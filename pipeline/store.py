@@ -141,9 +141,12 @@ class RunStore:
         names = self.storage.names(self.folder(stage), ".parquet")
         return {int(n.removeprefix("shard-").removesuffix(".parquet")) for n in names if n.startswith("shard-")}
 
-    def commit(self, stage: str, shard: int, rows: Sequence[Record], footer: dict[str, Any]) -> None:
-        """Writes a stage's shard with its footer: fingerprint, counts, tokens, cost, seconds."""
-        self.storage.write(self.shard_name(stage, shard), to_parquet(ROWS[stage], rows, footer))
+    def commit(self, stage: str, shard: int, rows: Sequence[Record], footer: dict[str, Any]) -> bool:
+        """Writes a stage's shard with its footer: fingerprint, counts, tokens, cost, seconds.
+
+        False where another worker has committed it just now: the first stands.
+        """
+        return self.storage.create(self.shard_name(stage, shard), to_parquet(ROWS[stage], rows, footer))
 
     def rows(self, record: type[R], stage: str, shard: int) -> list[R]:
         """The rows of a committed shard. Raises FileNotFoundError."""

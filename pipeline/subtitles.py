@@ -1,8 +1,10 @@
 """Subtitles from `.srt` files."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from pipeline.remote import is_remote
+from pipeline.storage import Storage
 from prompts.captioning import Cue
 from schemas.errors import Rejected
 
@@ -18,7 +20,7 @@ def _seconds(hours: str, minutes: str, seconds: str, fraction: str) -> float:
 def parse_srt(text: str) -> list[Cue]:
     """The cues of an SRT file in order of start, in seconds, without markup; cues without text are left out."""
     cues: list[Cue] = []
-    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").lstrip("\ufeff")):
+    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")):
         lines = block.strip("\n").split("\n")
         for number, line in enumerate(lines):
             if match := _SPAN.match(line):
@@ -33,17 +35,25 @@ def parse_srt(text: str) -> list[Cue]:
 def load_subtitles(folder: str | None, video_id: str) -> list[Cue]:
     """The cues of a video: `folder/<video name>.srt`; none where there is no folder or no such file.
 
-    Raises Rejected where the file is there but is not text.
+    Raises Rejected where the file is there but cannot be read; Fatal where a store cannot be asked.
     """
     if folder is None:
         return []
-    names = (Path(folder) / f"{video_id}.srt", (Path(folder) / video_id).with_suffix(".srt"))
-    path = next((name for name in names if name.is_file()), None)
-    if path is None:
+    names = (f"{video_id}.srt", str(PurePosixPath(video_id).with_suffix(".srt")))
+    data = next((found for name in names if (found := _content(folder, name)) is not None), None)
+    if data is None:
         return []
     try:
-        return parse_srt(path.read_text(encoding="utf-8-sig"))
+        return parse_srt(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        return parse_srt(path.read_text(encoding="latin-1"))
+        return parse_srt(data.decode("latin-1"))
+
+
+def _content(folder: str, name: str) -> bytes | None:
+    if is_remote(folder):
+        return Storage(folder).read_or_none(name)
+    path = Path(folder) / name
+    try:
+        return path.read_bytes() if path.is_file() else None
     except OSError as error:
         raise Rejected("subtitles_unreadable", f"{path.name}: {error.strerror}") from error

@@ -18,7 +18,9 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.media.errors import VideoError
+from pipeline.media.fetched import local_video
 from pipeline.media.video import plan_indices
+from pipeline.remote import shown
 from schemas.captions import Picture
 from schemas.timeline import Timeline
 from schemas.video import FramePlan, Video
@@ -39,7 +41,8 @@ class SafeVideo:
     timeline: Timeline
 
     def __init__(self, uri: str, video_id: str = "", stall_s: float = 60.0) -> None:
-        self._uri = uri
+        self._uri = shown(uri)
+        self._file = local_video(uri)
         self._patience_s = stall_s + GRACE_S
         self._lock = threading.Lock()
         self._fault: VideoError | None = None
@@ -49,10 +52,11 @@ class SafeVideo:
         with theirs:
             self._process = _start(theirs.fileno(), stall_s)
         try:
-            self.video, self.timeline = self._request("open", uri, video_id)
+            video, self.timeline = self._request("open", self._file.path, video_id or uri)
         except BaseException:
             self.close()
             raise
+        self.video = video.model_copy(update={"uri": uri})
 
     def __enter__(self) -> "SafeVideo":
         return self
@@ -65,6 +69,11 @@ class SafeVideo:
         """Process id of the child."""
         return self._process.pid
 
+    @property
+    def path(self) -> str:
+        """Of the file that is decoded, on this machine; it is there until `close`."""
+        return self._file.path
+
     def close(self) -> None:
         """Ends the child at once. May be called twice, and while another thread waits for a picture."""
         self._process.kill()
@@ -72,6 +81,7 @@ class SafeVideo:
             self._fault = self._fault or VideoError("video_crash", f"{self._uri}: closed")
             self._connection.close()
         self._process.wait()
+        self._file.close()
 
     def indices(self, plan: FramePlan) -> list[int]:
         """The frame index of each picture of a plan, in its order. Raises ValueError where an index is out of range."""
@@ -119,7 +129,8 @@ class SafeVideo:
                 self._fault = VideoError("video_crash", f"{self._uri}: decoding was interrupted")
                 raise
         if kind == "fault":
-            raise VideoError(*content)
+            fault, message = content
+            raise VideoError(fault, message.replace(self._file.path, self._uri))
         return content[0]
 
     def _answer(self) -> tuple[Any, ...]:
@@ -149,8 +160,8 @@ class SafeVideo:
 def open_video(uri: str, video_id: str = "", stall_s: float = 60.0) -> SafeVideo:
     """Opens a video in a child process of its own.
 
-    uri: a local path; video_id: the source's reference; stall_s: seconds without progress after which the child is
-    given up. Raises VideoError.
+    uri: a local path, or a URL, of which the file is fetched; video_id: the source's reference; stall_s: seconds
+    without progress after which the child is given up. Raises VideoError; Fatal where a video cannot be fetched.
     """
     return SafeVideo(uri, video_id, stall_s)
 

@@ -1,6 +1,7 @@
 """What a run knows of its provider batches, written before and after each step, so that a crash loses no paid batch."""
 
 import json
+import secrets
 from collections.abc import Container
 
 from pydantic import ValidationError
@@ -81,7 +82,7 @@ class BatchLog:
 
     def take_turn(self, name: str, turn: int) -> bool:
         """Takes a turn; False where another worker has it."""
-        return self._storage.create(f"{_FOLDER}/{name}/turn-{turn}", b"")
+        return self._storage.create(f"{_FOLDER}/{name}/turn-{turn}", secrets.token_hex(16).encode())
 
     def _record(self, name: str) -> BatchRecord | None:
         """None for a folder whose first step was never finished: nothing of it was sent."""

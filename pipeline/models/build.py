@@ -69,8 +69,8 @@ class RememberedModel:
         if response is None:
             self.counts.sent += 1
             reply = await self._model.complete(messages, sample=sample, stop=stop)
-            response = response_of(reply)
-            await asyncio.to_thread(self._calls.put, key, self._role, {"model": self.name, "sample": sample}, response)
+            request = {"model": self.name, "sample": sample}
+            response = await asyncio.to_thread(self._calls.put, key, self._role, request, response_of(reply))
         return reply_of(key, self.name, response, _OWN_HARDWARE)
 
 

@@ -14,7 +14,7 @@ Document = dict[str, Any]
 class CallStore:
     """`RUN/calls/ab/ab12….json`: a `Document`.
 
-    Two workers that race on one key write the same name atomically; either content is a true reply to that request.
+    Of two workers that race on one key the first keeps its reply, and the other takes that for its own.
     unreadable: keys whose file was found to be no such document (cut off, empty, foreign): their calls are made again.
     """
 
@@ -54,10 +54,20 @@ class CallStore:
         """Removes a file of such a folder. Raises Fatal where it cannot."""
         self.storage.remove(f"{FOLDER}/{folder}/{name}")
 
-    def put(self, key: str, role: str, request: dict[str, Any], response: dict[str, Any]) -> None:
-        """Makes a response durable. Raises Fatal where it cannot be written."""
+    def put(self, key: str, role: str, request: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
+        """Makes a response durable, and gives the one that stands: another worker's where it came first.
+
+        Raises Fatal where it cannot be written.
+        """
         document = {"key": key, "role": role, "request": request, "response": response}
-        self.storage.write(self.name(key), json.dumps(document).encode())
+        data = json.dumps(document).encode()
+        if key not in self.unreadable:
+            if self.storage.create(self.name(key), data):
+                return response
+            if (standing := self.get(key)) is not None:
+                return standing
+        self.storage.write(self.name(key), data)
+        return response
 
 
 def _document(data: bytes, key: str) -> Document | None:

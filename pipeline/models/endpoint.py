@@ -94,10 +94,13 @@ class EndpointModel:
         async def body() -> dict[str, Any]:
             return await _near(messages, lambda: with_images(request, messages))
 
-        async def keep(response: Response) -> None:
-            await in_thread(self._files, self._calls.put, key, self._role, request, response)
+        standing: list[Response] = []
 
-        return await self._sender.send(key, need_of(messages, self._config.max_tokens), body, keep)
+        async def keep(response: Response) -> None:
+            standing.append(await in_thread(self._files, self._calls.put, key, self._role, request, response))
+
+        await self._sender.send(key, need_of(messages, self._config.max_tokens), body, keep)
+        return standing[-1]
 
     async def close(self) -> None:
         await self._sender.close()

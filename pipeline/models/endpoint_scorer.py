@@ -95,7 +95,8 @@ class EndpointScorer:
         finding = await asyncio.to_thread(self._calls.get, key)
         if finding is None:
             finding = {"log_probabilities": await lists_letters(self._lister, self._speaker)}
-            await asyncio.to_thread(self._calls.put, key, "verifier", {"model": self._config.model}, finding)
+            request = {"model": self._config.model}
+            finding = await asyncio.to_thread(self._calls.put, key, "verifier", request, finding)
         return bool(finding["log_probabilities"])
 
     async def _by_first_token(self, probe: ChoiceQuestion) -> Scored:

@@ -194,10 +194,11 @@ def begin(url: str, items: Sequence[Question | BadRow], attempts: int, protocol:
 
 
 def commit(store: RunStore, stage: str, shard: int, rows: Sequence[CaptionTree | Trajectory | Verdict]) -> None:
-    """A shard with the footer that a worker would write."""
+    """A shard with the footer that a worker would write, in place of one that is there."""
     mark = fingerprint((store.recorded_settings() or {})[stage])
     footer = {"stage": stage, "fingerprint": mark, "rows": len(rows), "seconds": 1.5}
     footer |= {"verifier_busy_s": 0.9, "verifier_waiting_s": 0.1} if stage == "replay" else {}
+    store.storage.remove(store.shard_name(stage, shard))
     store.commit(stage, shard, rows, footer)
 
 

@@ -184,6 +184,7 @@ def test_a_file_that_is_damaged_or_of_another_version_is_named(store: RunStore) 
     store.storage.write("verdicts/shard-00002.parquet", b"PAR1 no")
     with pytest.raises(Fatal, match=r"verdicts/shard-00002\.parquet is not a readable Parquet file"):
         Rows(store)
+    store.storage.remove(store.shard_name("replay", 2))
     store.commit("replay", 2, [], {"schema_version": 99})
     with pytest.raises(UserError, match="version 99"):
         Rows(store)
