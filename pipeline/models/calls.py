@@ -62,7 +62,7 @@ class CallStore:
         document = {"key": key, "role": role, "request": request, "response": response}
         data = json.dumps(document).encode()
         if key not in self.unreadable:
-            if self.storage.create(self.name(key), data):
+            if self.storage.keep(self.name(key), data):
                 return response
             if (standing := self.get(key)) is not None:
                 return standing

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pipeline.leases import Link
 from pipeline.links import Alone
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts, ChatMessage, Reply
+from pipeline.models.file_threads import FileThreads
 from pipeline.models.gate import Gate, need_of
 from pipeline.models.replies import Response, reply_of
 from pipeline.models.request import Request, request_of, with_images
@@ -53,7 +53,7 @@ class EndpointModel:
         self._calls = calls
         self._top_logprobs = top_logprobs
         self._held_to = tuple(held_to)
-        self._files = ThreadPoolExecutor(_FILE_THREADS)
+        self._files = FileThreads(_FILE_THREADS)
         self._under_way: dict[str, asyncio.Future[Response]] = {}
         self.gate = Gate(link or Alone(config, role), role, config.concurrency)
         self._sender = Sender(config, role, self.counts, self.gate)
@@ -85,8 +85,7 @@ class EndpointModel:
 
     async def _response(self, request: Request, messages: Sequence[ChatMessage], key: str) -> Response:
         """The stored response to a request, or a new one, made durable."""
-        in_thread = asyncio.get_running_loop().run_in_executor
-        response = await in_thread(self._files, self._calls.get, key)
+        response = await self._files.run(lambda: self._calls.get(key))
         if response is not None:
             self.counts.reused += 1
             return response
@@ -97,14 +96,14 @@ class EndpointModel:
         standing: list[Response] = []
 
         async def keep(response: Response) -> None:
-            standing.append(await in_thread(self._files, self._calls.put, key, self._role, request, response))
+            standing.append(await self._files.run(lambda: self._calls.put(key, self._role, request, response)))
 
         await self._sender.send(key, need_of(messages, self._config.max_tokens), body, keep)
         return standing[-1]
 
     async def close(self) -> None:
         await self._sender.close()
-        self._files.shutdown(wait=False)
+        self._files.close()
 
 
 async def _near(messages: Sequence[ChatMessage], work: Callable[[], T]) -> T:

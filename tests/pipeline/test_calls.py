@@ -136,3 +136,14 @@ def test_folders_and_files_are_told_apart_with_size_and_time(tmp_path: Path, rem
     (one,) = storage.files("calls/ab")
     assert (one.name, one.bytes) == ("one", 5) and abs((one.changed_at or 0) - time.time()) < 60
     assert [file.name for file in storage.files("calls")] == ["lone"]
+
+
+def test_a_kept_file_stands_whole_under_its_name_alone_and_the_first_one_stays(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    assert storage.keep("calls/ab/one.json", b"first" * 1000)
+    assert not storage.keep("calls/ab/one.json", b"second")
+    assert storage.read("calls/ab/one.json") == b"first" * 1000
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["one.json"]
+    (tmp_path / "calls" / "full").write_bytes(b"")
+    with pytest.raises(Fatal, match="cannot write calls/full/one.json"):
+        storage.keep("calls/full/one.json", b"x")
