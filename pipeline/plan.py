@@ -1,15 +1,12 @@
 """The plan: which question x attempt sits in which shard. Written before any work, and only ever appended to."""
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipeline.sources import BadRow
-from pipeline.store import RunStore, footer_of, to_parquet
+from pipeline.store import RunStore, footer_of, parquet_file, to_parquet
 from schemas.arrow import from_table
 from schemas.errors import Failure, Fatal
 from schemas.generation import Generation
@@ -49,7 +46,7 @@ class Plan:
         self._covered: list[dict[str, Any]] = []
         self._generation_of: dict[int, int] = {}
         for name in store.storage.names("plan", ".parquet"):
-            file = pq.ParquetFile(io.BytesIO(store.storage.read(f"plan/{name}")))
+            file = parquet_file(store.storage.read(f"plan/{name}"))
             footer = footer_of(file.metadata)
             self._covered.append(footer["covers"])
             self._note(from_table(Planned, file.read(use_threads=False)), generation_in(footer))

@@ -37,7 +37,13 @@ def to_parquet(record: type[Record], rows: Sequence[Record], footer: dict[str, A
 
 def read_parquet(data: bytes, columns: list[str] | None = None) -> pa.Table:
     """The table in a Parquet file's bytes (`pq.read_table` would import pandas for it; small files need no threads)."""
-    return pq.ParquetFile(io.BytesIO(data)).read(columns=columns, use_threads=False)
+    return parquet_file(data).read(columns=columns, use_threads=False)
+
+
+def parquet_file(data: bytes) -> pq.ParquetFile:
+    """A Parquet file's bytes, opened. From a Python file Arrow's threads would read, too, and now and then abort the
+    process at its exit, when Python is gone (apache/arrow#34314)."""
+    return pq.ParquetFile(pa.BufferReader(data))
 
 
 def footer_of(metadata: pq.FileMetaData) -> dict[str, Any]:
