@@ -17,7 +17,7 @@ from jobs.run_log import RunLog
 from jobs.runs import Begun, Run, absolute, folder_of, settings_of
 from jobs.tally import Tallier, items_to_do
 from pipeline.models.build import demo_folder
-from pipeline.plan import Plan, Planned
+from pipeline.plan import Plan, Planned, generations_of
 from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
 from prompts.protocol import ZoomProtocol
@@ -57,7 +57,10 @@ def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, addre
 
 def _regenerations(job: Path, url: str) -> list[Run]:
     """What was ordered by `zoomtrail regenerate`, each with the settings of then."""
-    run, plan = Begun(url, load_job(job), job.resolve().parent), Plan(RunStore(url))
+    store = RunStore(url)
+    if not generations_of(store):
+        return []
+    run, plan = Begun(url, load_job(job), job.resolve().parent), Plan(store)
     return [run.regeneration(ordered, plan) for ordered in plan.generations]
 
 

@@ -148,6 +148,13 @@ class Plan:
             self._generation_of |= dict.fromkeys((row.shard for row in part), ordered.number)
 
 
+def generations_of(store: RunStore) -> list[Generation]:
+    """The regenerations of a run, in order, without a look at its rows."""
+    parts = (store.storage.read(f"plan/{name}") for name in store.storage.names("plan", ".parquet"))
+    found = (generation_in(footer_of(parquet_file(part).metadata)) for part in parts)
+    return [ordered for ordered in found if ordered is not None]
+
+
 def generation_in(footer: dict[str, Any]) -> Generation | None:
     """The regeneration that a part of the plan was written for, None for the run's own attempts."""
     found = footer.get("generation")

@@ -1,6 +1,6 @@
 """What each model of a run costs. A role may have had several, since a regeneration may name another teacher."""
 
-from pipeline.plan import Plan
+from pipeline.plan import generations_of
 from pipeline.store import RunStore
 from schemas.config import MODEL_ROLES, Price
 from schemas.generation import with_changes
@@ -13,7 +13,7 @@ class Prices:
 
     def __init__(self, run: RunStore) -> None:
         config = run.recorded_config()
-        configs = [config, *(with_changes(config, ordered.changes) for ordered in Plan(run).generations)]
+        configs = [config, *(with_changes(config, ordered.changes) for ordered in generations_of(run))]
         models = [(role, each[role]) for each in configs for role in MODEL_ROLES if each.get(role)]
         self.endpoints: dict[tuple[str, str], Price | None] = {}
         for role, model in models:

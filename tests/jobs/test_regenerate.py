@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs.cut import cut
+from jobs.generate import generate
+from jobs.regenerate import Wanted, list_regenerations, regenerate
 from pipeline.plan import Plan
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.captions import CaptionTree
-from schemas.trajectory import Trajectory
+from schemas.errors import UserError
 from tests.benchmarks.kills import await_end, descendants
 from tests.jobfiles import write_job
 from tests.jobs.conftest import ROOT, Command
@@ -28,7 +31,7 @@ WRONG = "NOT answer_correct"
 
 
 class Scene:
-    """A finished run of `longvideo_r1`, where captions cost calls too, with its server."""
+    """A finished run of `longvideo_r1`, where captions cost calls too, with its server. Ray is in other processes."""
 
     def __init__(self, folder: Path, server: ScriptedServer, zoomtrail: Command) -> None:
         self.server = server
@@ -43,17 +46,20 @@ class Scene:
         files = [path for path in self.out.rglob("*") if path.is_file() and path.parent.name != "logs"]
         return {str(path.relative_to(self.out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
-    def command(self, *more: object) -> list[str]:
-        return ["regenerate", str(self.out), "--where", WRONG, *map(str, more)]
+    def regenerate(self, *more: object) -> "subprocess.CompletedProcess[str]":
+        return self.zoomtrail("regenerate", self.out, "--where", WRONG, *more)
+
+    def cut(self, name: str) -> None:
+        cut(str(self.out), name, None, "true", "sft")
 
     def wrong(self) -> set[str]:
         found = Rows(RunStore(str(self.out))).query(f"SELECT DISTINCT question_id AS q FROM rows WHERE {WRONG}")
         return {row["q"] for row in found}
 
-    def kept(self) -> list[tuple[str, str]]:
-        """Role and model of each kept call."""
+    def teachers(self) -> set[str]:
+        """The models of the kept calls to teachers."""
         calls = [json.loads(path.read_text()) for path in (self.out / "calls").rglob("*.json")]
-        return [(call["role"], call["request"]["model"]) for call in calls]
+        return {call["request"]["model"] for call in calls if call["role"] == "teacher"}
 
 
 @pytest.fixture
@@ -63,16 +69,19 @@ def scene(tmp_path: Path, zoomtrail: Command) -> Iterator[Scene]:
         yield Scene(tmp_path, server, zoomtrail)
 
 
-def test_only_the_chosen_questions_get_calls_and_nothing_else_changes_by_a_byte(scene: Scene) -> None:
-    assert scene.zoomtrail("cut", scene.out, "before", "--where", "true").returncode == 0
-    wrong, old = scene.wrong(), trajectories(scene.out)
+def test_only_the_chosen_questions_get_calls_and_nothing_else_changes_by_a_byte(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.cut("before")
+    wrong, old, store = scene.wrong(), trajectories(scene.out), RunStore(str(scene.out))
     assert 0 < len(wrong) < 4
     before, asked = scene.hashes(), len(scene.server.calls())
-    dry = scene.zoomtrail(*scene.command("--attempts", 2, "--dry-run"))
-    assert dry.returncode == 0 and f"{len(wrong)} of 4 questions" in dry.stdout and "captioner" not in dry.stdout
+    regenerate(str(scene.out), Wanted(WRONG, 2), True, "local")
+    said = capsys.readouterr().out
+    assert f"{len(wrong)} of 4 questions" in said and "teacher" in said and "captioner" not in said
     assert scene.hashes() == before and len(scene.server.calls()) == asked
 
-    result = scene.zoomtrail(*scene.command("--attempts", 2))
+    result = scene.regenerate("--attempts", 2)
     assert result.returncode == 0, result.stderr
     after = scene.hashes()
     assert {name: after[name] for name in before} == before
@@ -81,47 +90,46 @@ def test_only_the_chosen_questions_get_calls_and_nothing_else_changes_by_a_byte(
     assert {t.attempt for t in new} == {2, 3} and len(verdicts(scene.out)) == len(old) + len(new)
 
     calls = scene.server.calls()[asked:]
+    keys = {call["key"] for call in calls}
     assert {call["kind"] for call in calls} <= {"teacher", "answerer"}  # no caption is made again
-    assert len(calls) == len(set(call["key"] for call in calls)) == sum(n.startswith("calls/") for n in after) - asked
-    turns = [turn.call_key for t in new for turn in t.turns]
-    assert set(turns) <= {call["key"] for call in calls}  # every turn was asked for anew
-    store = RunStore(str(scene.out))
+    assert len(calls) == len(keys) == sum(name.startswith("calls/") for name in after.keys() - before.keys())
+    assert {turn.call_key for t in new for turn in t.turns} <= keys  # no turn is an old reply
     trees = {tree.video_id: tree for shard in (0, 1) for tree in store.rows(CaptionTree, "caption", shard)}
     copied = [tree for s in store.finished("caption") - {0, 1} for tree in store.rows(CaptionTree, "caption", s)]
-    assert copied == [trees[tree.video_id] for tree in copied]
+    assert copied == [trees[tree.video_id] for tree in copied] != []
 
-    assert "was cut before the run grew" in scene.zoomtrail("cut", scene.out, "before", "--where", "true").stderr
-    assert scene.zoomtrail("cut", scene.out, "after", "--where", "true").returncode == 0
-    assert f"of {len(old) + len(new)} attempts" in scene.zoomtrail("cut", scene.out, "after", "--where", "true").stdout
-    shown = scene.zoomtrail("stats", scene.out, "--where", "generation = 1").stdout
-    assert f"{len(new)} attempts at {len(wrong)} questions" in shown
-    _nothing_more_is_asked(scene)
+    with pytest.raises(UserError, match="was cut before the run grew"):
+        scene.cut("before")
+    capsys.readouterr()
+    scene.cut("after")
+    assert f"of {len(old) + len(new)} attempts" in capsys.readouterr().out
+    _nothing_more_is_asked(scene, capsys)
 
 
-def _nothing_more_is_asked(scene: Scene) -> None:
+def _nothing_more_is_asked(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     """By the same commands again, until a further batch is asked for."""
     asked, there = len(scene.server.calls()), scene.hashes()
-    again = scene.zoomtrail(*scene.command("--attempts", 2))
-    assert again.returncode == 0 and "--again orders a further one" in again.stdout
-    generate = scene.zoomtrail("generate", scene.job, "--out", scene.out)
-    assert generate.returncode == 0 and "nothing to do" in generate.stdout
+    regenerate(str(scene.out), Wanted(WRONG, 2), False, "local")
+    assert "--again orders a further one" in capsys.readouterr().out
+    generate(scene.job, str(scene.out), None, False, "local")
+    assert "nothing to do" in capsys.readouterr().out
+    regenerate(str(scene.out), Wanted(WRONG, 2, again=True, limit=1), True, "local")
+    assert "2 attempts on 1 videos" in capsys.readouterr().out
+    list_regenerations(str(scene.out))
+    assert WRONG in capsys.readouterr().out
     assert len(scene.server.calls()) == asked and scene.hashes() == there
-    further = scene.zoomtrail(*scene.command("--attempts", 2, "--again", "--limit", 1))
-    assert further.returncode == 0, further.stderr
-    assert len(Plan(RunStore(str(scene.out))).generations) == 2
-    assert scene.zoomtrail("regenerate", scene.out).stdout.count(WRONG) == 2
 
 
 def test_another_teacher_makes_the_new_rows_and_each_row_tells_its_own(scene: Scene) -> None:
     before = scene.hashes()
-    result = scene.zoomtrail(*scene.command("--set", "teacher.model=another", "--set", "teacher.temperature=0.5"))
+    result = scene.regenerate("--set", "teacher.model=another", "--set", "teacher.temperature=0.5")
     assert result.returncode == 0, result.stderr
     assert "teacher.model: 'scripted' -> 'another'" in result.stdout
     after = scene.hashes()
     assert {name: after[name] for name in before} == before
     rows = trajectories(scene.out)
     assert {(t.attempt >= 2, t.teacher) for t in rows} == {(False, "scripted"), (True, "another")}
-    assert {model for role, model in scene.kept() if role == "teacher"} == {"scripted", "another"}
+    assert scene.teachers() == {"scripted", "another"}
     store = RunStore(str(scene.out))
     (ordered,) = Plan(store).generations
     new = store.finished("teach") - {0, 1}
@@ -171,4 +179,4 @@ def test_a_killed_regeneration_goes_on_with_its_own_settings_and_repeats_no_answ
     assert (
         set(answered) == kept and len(repeated) <= 12
     )  # those that were in flight at the kill, at most one an attempt
-    assert all(isinstance(t, Trajectory) and t.error is None for t in rows)
+    assert all(t.error is None for t in rows)
