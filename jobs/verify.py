@@ -58,7 +58,7 @@ class Another:
 def verify(run: str, another: Another, address: str) -> None:
     """Replays all that a run has taught with another verifier. Raises UserError for the user's mistakes, Fatal where it
     cannot go on; the same command goes on from there."""
-    runs = _planned(absolute(run), another)
+    runs = plan_verification(absolute(run), another)
     name = another.called
     summary = (
         f"{sum(each.attempts for each in runs)} attempts in {sum(len(each.shards) for each in runs)} shards by {name}"
@@ -73,8 +73,8 @@ def verify(run: str, another: Another, address: str) -> None:
     print(f"done: {summary}; see `zoomtrail stats {run}`, and `--verifier {name}` of stats and cut")
 
 
-def _planned(url: str, another: Another) -> list[Run]:
-    """What is taught of the run's own attempts and of each regeneration."""
+def plan_verification(url: str, another: Another) -> list[Run]:
+    """What is taught of the run's own attempts and of each regeneration, to be judged by another. Raises UserError."""
     if not _NAME.fullmatch(another.called):
         raise UserError(f"--name {another.called!r}: letters, digits, '.', '_' and '-' only")
     own = RunStore(url).require()

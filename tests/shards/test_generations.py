@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.verify import Another, plan_verification
 from pipeline.plan import Plan
 from pipeline.shards.questions import questions_where
 from pipeline.shards.table import Rows
@@ -30,6 +31,9 @@ def run_of_two_questions(url: str) -> RunStore:
     return store
 
 
+ZOOMS = {"view.zoom_frames": 4}
+
+
 def settings_of_another_teacher(store: RunStore) -> StageSettings:
     own = store.recorded_settings() or {}
     return own | {stage: own[stage] | {"teacher.model": "teacher-2"} for stage in ("teach", "replay")}
@@ -38,7 +42,9 @@ def settings_of_another_teacher(store: RunStore) -> StageSettings:
 def grown(store: RunStore) -> StageSettings:
     """One new attempt at the second question, by another teacher, taught and judged. Gives its settings."""
     settings = settings_of_another_teacher(store)
-    ordered = Generation(number=1, where="x", all_attempts=False, limit=None, attempts=1, changes={}, settings=settings)
+    ordered = Generation(
+        number=1, where="x", all_attempts=False, limit=None, attempts=1, changes=ZOOMS, settings=settings
+    )
     Plan(store).regenerate([question(1, "v1")], ordered, 1)
     new = trajectory(question(1, "v1"), 2, turns=GOOD, final="C").model_copy(update={"teacher": "teacher-2"})
     commit(store, "caption", 2, [tree("v1")])
@@ -127,3 +133,15 @@ def test_a_further_verifiers_fingerprints_are_of_each_generations_attempts(tmp_p
     rows = Rows(other)
     assert rows.fingerprints_of(0)["replay"] == fingerprint(replay)
     assert rows.fingerprints_of(2)["replay"] == fingerprint(settings["teach"] | {"verifier.path": "other"})
+
+
+def test_a_further_verifier_looks_at_each_generation_as_it_was_made(tmp_path: Path) -> None:
+    store = run_of_two_questions(str(tmp_path))
+    assert [sorted(run.shards) for run in plan_verification(store.url, Another("demo"))] == [[0, 1]]
+    settings = grown(store)
+    own, new = plan_verification(store.url, Another("demo"))
+    assert (sorted(own.shards), sorted(new.shards)) == ([0, 1], [2])
+    assert (own.config.view.zoom_frames, new.config.view.zoom_frames) == (None, 4)
+    assert new.fingerprints["teach"] == fingerprint(settings["teach"])
+    assert new.fingerprints["replay"] == Rows(RunStore(store.url, "demo")).fingerprints_of(2)["replay"]
+    assert own.fingerprints["replay"] == Rows(RunStore(store.url, "demo")).fingerprints["replay"]
