@@ -51,7 +51,7 @@ def regenerate(run: str, wanted: Wanted, dry_run: bool, address: str) -> None:
     checked_protocol(config)
     plan = Plan(RunStore(of.url))
     ordered = _order(wanted, plan, recorded(changes), settings_of(written))
-    before = next((each for each in reversed(plan.generations) if each.same_order(ordered)), None)
+    before = next(filter(ordered.same_order, reversed(plan.generations)), None)
     found = of.regeneration(before, plan, changes) if before else None
     if found is None or (found.finished() and wanted.again):
         questions = _chosen(of, plan, ordered)
@@ -64,12 +64,11 @@ def regenerate(run: str, wanted: Wanted, dry_run: bool, address: str) -> None:
     elif found.finished():
         print(f"nothing to do: {_said(found)} is finished; --again orders a further one")
         return
-    elif dry_run:
-        print(f"{_said(found)} is under way")
-        _price(config, _untaught(found))
-        return
     else:
         print(f"going on with {_said(found)}")
+        if dry_run:
+            _price(config, _untaught(found))
+            return
     with ray_session(config.workers, address) as crew:
         carry_out(found, crew)
     print(f"done: {_said(found)}; see `zoomtrail stats {run} --where 'generation = {found.regeneration}'`")
