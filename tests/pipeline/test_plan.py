@@ -10,7 +10,7 @@ from pipeline.models.calls import CallStore
 from pipeline.plan import Plan
 from pipeline.store import RunStore
 from schemas.config import Endpoint, RunConfig, stage_settings
-from schemas.errors import Fatal
+from schemas.errors import UserError
 from schemas.generation import Generation, with_changes
 from tests.pipeline.test_store import config, question
 
@@ -73,7 +73,7 @@ def test_two_commands_that_plan_at_once_do_not_overwrite_each_other(tmp_path: Pa
     store = planned(str(tmp_path))
     first, second = Plan(store), Plan(store)
     first.regenerate([first.rows[0].question], ordered(), videos_per_shard=1)
-    with pytest.raises(Fatal, match="another command plans"):
+    with pytest.raises(UserError, match="another command has planned"):
         second.extend([question("new")], attempts=1, videos_per_shard=1)
     assert Plan(store).generations == [ordered()] and len(Plan(store).rows) == 9
 
