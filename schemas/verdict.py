@@ -91,3 +91,15 @@ class Verdict(Record):
     p_gold_disordered: float | None = None
     """The same given overview and zooms with their frames in random order under the same times (`verifier.screens`):
     as high as p_gold_evidence where the order of events does not matter."""
+    think_chars: int | None = None
+    """Characters of all thoughts."""
+    n_invalid: int | None = None
+    """Turns that broke the protocol."""
+    n_cut_off: int | None = None
+    """Turns cut off at the token limit."""
+    n_trainable: int | None = None
+    """Turns that a trainer learns."""
+    zoom_starts_s: tuple[float, ...] | None = None
+    """Where each zoom begins, in seconds: of those that were carried out on a span of time, in order."""
+    zoom_ends_s: tuple[float, ...] | None = None
+    """Where each of them ends."""

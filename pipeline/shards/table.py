@@ -1,87 +1,93 @@
 """All attempts of a run as one flat SQL table, `rows`, that a user's condition can look at and nothing else."""
 
-import difflib
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from pipeline.plan import Planned
-from pipeline.shards.columns import CAPTIONED, COLUMNS, FLAGS, PLANNED, ROLLED_OUT, USAGE, VERDICT, Column, selected
-from pipeline.shards.reading import ShardFile, read_columns, read_stage
+from pipeline.shards.columns import CAPTIONED, FLAGS, PLANNED, ROLLED_OUT, TOLD, USAGE, VERDICT, Column, selected
+from pipeline.shards.conservation import conserve, counted
+from pipeline.shards.expressions import checked
+from pipeline.shards.reading import Database, ShardFile, first_line, sql_type
 from pipeline.store import ROWS, RunStore
 from schemas.arrow import arrow_schema
 from schemas.config import fingerprint
 from schemas.errors import Fatal, UserError
-from schemas.record import Record
+from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
 
-_QUESTION = ("question_id", "video_id", "text", "kind", "choices", "answer_letter", "clue_intervals", "source")
-_TURN = ("think", "error", "trainable")
-_VIDEO = ("duration_s", "fps", "width", "height", "codec")
-_READ = {
-    "plan": ("shard", "attempt", *(f"question.{name}" for name in _QUESTION)),
-    "caption": ("video_id", "status", "error", "usage", *(f"video.{name}" for name in _VIDEO)),
-    "teach": (
-        *("trajectory_id", "status", "protocol", "teacher", "final_answer", "answer_shown", "interval_shown"),
-        *("usage", "error", "reflection.max_turns", "hints.list.element.level"),
-        *(f"turns.list.element.{name}" for name in _TURN),
-    ),
-    "replay": tuple(arrow_schema(Verdict).names),
-}
-"""What is read of each file. Pixels, raw texts and frames stay where they are."""
+_RECORDS = ROWS | {"plan": Planned}
 
+_STAGES = ("replay", "teach", "caption")
+"""In this order, so that of a run that goes on no shard is seen without what came before it."""
+
+_FILE = re.compile(r"shard-(\d+)\.parquet")
+_SHARD = Column("shard", r"regexp_extract(r.filename, 'shard-(\d+)\.parquet$', 1)::BIGINT", "")
 _ID = Column("trajectory_id", "r.trajectory_id", "")
-_STAGED = {
-    "caption": (Column("video_id", "r.video_id", ""), *CAPTIONED, *USAGE),
-    "teach": (_ID, *ROLLED_OUT),
-    "replay": (_ID, *VERDICT, Column("has_verdict", "true", "")),
+_AS_PLANNED = (_ID, _SHARD, *(column for column in PLANNED if column.name not in ("trajectory_id", "shard")))
+_TOLD = tuple(Column(column.name, f"r.{column.name}", "") for column in TOLD)
+_UNTOLD = tuple(
+    Column(name, f"NULL::{sql_type(arrow_schema(Verdict).field(name).type)}", "") for name in (c.name for c in TOLD)
+)
+"""Where the verdict tells of the turns they stay unread."""
+
+_VIEWS = {
+    "plan": PLANNED,
+    "caption": (_SHARD, Column("video_id", "r.video_id", ""), *CAPTIONED, *USAGE),
+    "teach": (_ID, _SHARD),
+    "replay": (_ID, _SHARD, *VERDICT, *_TOLD, Column("has_verdict", "true", "")),
 }
 
-_JOIN = """
-CREATE TABLE rows AS SELECT *, {flags} FROM (
-    SELECT p.*, c.* EXCLUDE (shard, video_id, {usage}), t.* EXCLUDE (shard, trajectory_id)
-        REPLACE (coalesce(t.status, 'not_run') AS status),
-        v.* EXCLUDE (shard, trajectory_id) REPLACE (coalesce(v.has_verdict, false) AS has_verdict)
-    FROM plan p
-    LEFT JOIN caption c ON c.shard = p.shard AND c.video_id = p.video_id
-    LEFT JOIN teach t ON t.trajectory_id = p.trajectory_id
-    LEFT JOIN replay v ON v.trajectory_id = p.trajectory_id
+_ROWS = """
+CREATE VIEW rows AS SELECT *, {flags} FROM (
+    SELECT t.* EXCLUDE ({told}), c.* EXCLUDE (shard, video_id, {usage}), {either},
+        v.* EXCLUDE (trajectory_id, shard, {told}) REPLACE (coalesce(v.has_verdict, false) AS has_verdict)
+    FROM ({attempts}) t
+    LEFT JOIN caption c ON c.shard = t.shard AND c.video_id = t.video_id
+    LEFT JOIN replay v ON v.trajectory_id = t.trajectory_id
 )
 """
 
-_LOCKS = (
-    "SET enable_external_access = false",
-    "SET autoload_known_extensions = false",
-    "SET autoinstall_known_extensions = false",
-    "SET python_enable_replacements = false",
-    "SET lock_configuration = true",
-)
-
-_REFUSED = {"SUBQUERY": "a subquery", "WINDOW": "a window function", "STAR": "*", "PARAMETER": "a parameter"}
+_UNREADABLE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InternalException)
 
 
 class Rows:
-    """The rows of a run, loaded once. files: every committed shard with its footer.
+    """The rows of a run, as it was when this was made. files: every committed shard with its footer.
 
+    planned: how many attempts there are. The files are read when a query asks, and only the columns that it names.
     Raises UserError where the URL is no run directory, Fatal where plan and shards contradict each other.
     """
 
     def __init__(self, store: RunStore) -> None:
         self.store = store.require()
-        self.files: list[ShardFile] = []
-        self._db = duckdb.connect(":memory:")
-        self._load_plan()
-        for stage in _STAGED:
-            self._load_stage(stage)
-        self._check_conservation()
-        usage = ", ".join(column.name for column in USAGE)
-        self._db.execute(_JOIN.format(flags=selected(FLAGS), usage=usage))
-        self._db.execute("DROP TABLE plan; DROP TABLE teach; DROP TABLE replay")
-        for lock in _LOCKS:
-            self._db.execute(lock)
+        self._data = Database(store.storage)
+        sizes = {stage: _sizes(store, stage) for stage in _STAGES}
+        names = {stage: [store.shard_name(stage, shard) for shard in sizes[stage]] for stage in _STAGES}
+        names["plan"] = [f"plan/{name}" for name in store.storage.names("plan", ".parquet")]
+        footers = {stage: self._data.footers(names[stage]) for stage in names}
+        for stage, columns in _VIEWS.items():
+            kind = "TABLE" if stage == "caption" else "VIEW"
+            source = self._data.source(_RECORDS[stage], names[stage])
+            self._run(f"CREATE {kind} {stage} AS SELECT {selected(columns)} FROM {source} r")
+        found = {
+            "plan": counted(self._run, "plan"),
+            "teach": counted(self._run, "teach"),
+            "replay": counted(self._run, "replay", "count(n_trainable)"),
+        }
+        conserve(self._run, store.url, {stage: sizes[stage] for stage in ("teach", "replay")}, found)
+        rows = {stage: {shard: part.rows for shard, part in parts.items()} for stage, parts in found.items()}
+        rows["caption"] = dict(self._run("SELECT shard, count(*) FROM caption GROUP BY 1"))
+        self.planned = sum(rows["plan"].values())
+        self.files = [
+            ShardFile(stage, shard, rows[stage].get(shard, 0), size, footer)
+            for stage in reversed(_STAGES)
+            for (shard, size), footer in zip(sizes[stage].items(), footers[stage], strict=True)
+        ]
+        told = {shard for shard, part in found["replay"].items() if part.told == part.rows}
+        self._create_rows(sizes["teach"], told)
+        self._data.lock([name for stage in names for name in names[stage]])
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -89,137 +95,55 @@ class Rows:
         return {stage: fingerprint(settings) for stage, settings in (self.store.recorded_settings() or {}).items()}
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """The result of a query whose conditions were checked. Raises UserError where a row's value breaks one."""
+        """The result of a query whose conditions were checked. Raises UserError where a row's value breaks one, Fatal
+        where a file cannot be read."""
         try:
-            cursor = self._db.execute(sql)
+            cursor = self._data.sql.execute(sql)
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except _UNREADABLE as error:
+            raise self._unreadable(error) from error
         except duckdb.Error as error:
-            raise UserError(f"the condition cannot be evaluated: {_first_line(error)}") from error
+            raise UserError(f"the condition cannot be evaluated: {first_line(error)}") from error
 
     def check(self, condition: str) -> str:
-        """A condition as one parenthesised expression. Raises UserError where it is anything else.
+        """A condition as one parenthesised expression (see `checked`). Raises UserError where it is anything else."""
+        return checked(self._data.sql, "shape", condition)
 
-        Allowed are expressions of the columns and functions that give the same result every time; refused are further
-        statements, subqueries, aggregates, unknown columns, and whatever is not true or false.
-        """
-        wrapped = f"({condition}\n)"
-        # What parses both inside brackets and without is one expression that closes no bracket of ours.
-        for shape in (wrapped, condition):
-            self._refuse_foreign(self._parsed(f"SELECT 1 FROM rows WHERE {shape}", condition), condition)
-        try:
-            self._db.execute(f"EXPLAIN SELECT 1 FROM rows WHERE {wrapped}")
-            described = self._db.execute(f"DESCRIBE SELECT {wrapped} FROM rows").fetchall()
-        except duckdb.Error as error:
-            raise UserError(f"condition {_quoted(condition)}: {_first_line(error)}") from error
-        if described[0][1] != "BOOLEAN":
-            raise UserError(f"condition {_quoted(condition)} gives {described[0][1]}, not true or false: compare it")
-        return wrapped
+    def _create_rows(self, taught: Collection[int], told: Collection[int]) -> None:
+        """The view, from teach files whose turns need not be read, from the others, and from the plan of the rest."""
 
-    def _parsed(self, sql: str, condition: str) -> Any:
-        (text,) = self._db.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone() or ("{}",)
-        parsed = json.loads(text)
-        if parsed.get("error", True) or len(parsed["statements"]) != 1:
-            fault = parsed.get("error_message", "not one expression")
-            raise UserError(f"condition {_quoted(condition)} is not one SQL expression: {fault.splitlines()[0]}")
-        return parsed["statements"][0]["node"].get("where_clause")
+        def attempts(shards: Sequence[int], turns: Sequence[Column]) -> str:
+            source = self._data.source(Trajectory, [self.store.shard_name("teach", shard) for shard in shards])
+            return f"SELECT {selected((*_AS_PLANNED, *ROLLED_OUT, *turns))} FROM {source} r"
 
-    def _refuse_foreign(self, tree: Any, condition: str) -> None:
-        nodes = list(_nodes(tree))
-        bound = {name for node in nodes if node.get("class") == "LAMBDA" for name in _names(node.get("lhs"))}
-        for node in nodes:
-            kind = node.get("class")
-            if kind in _REFUSED:
-                raise UserError(
-                    f"condition {_quoted(condition)} holds {_REFUSED[kind]}; only columns of a row are allowed"
-                )
-            if kind == "COLUMN_REF":
-                self._require_column(node["column_names"], bound, condition)
-            if kind == "FUNCTION":
-                self._require_steady(node["function_name"], condition)
-
-    def _require_column(self, path: list[str], bound: set[str], condition: str) -> None:
-        known = {column.name: column.meaning for column in COLUMNS}
-        name = path[1] if len(path) == 2 and path[0].lower() == "rows" else path[0]
-        if name.lower() in known or name in bound:
-            return
-        close = [f"{n} ({known[n]})" for n in difflib.get_close_matches(name.lower(), known, 2)]
-        guess = f" Did you mean {' or '.join(close)}?" if close else ""
-        quotes = " Texts stand in 'single quotes'." if f'"{name}"' in condition else ""
-        raise UserError(
-            f"condition {_quoted(condition)}: there is no column {name}.{guess}{quotes} Columns: {', '.join(known)}"
+        parts = [attempts([shard for shard in taught if shard in told], _UNTOLD)]
+        if slow := [shard for shard in taught if shard not in told]:
+            parts.append(attempts(slow, TOLD))
+        done = ", ".join(map(str, taught)) or "NULL"
+        parts.append(f"SELECT *, 'not_run' AS status FROM plan WHERE coalesce(shard NOT IN ({done}), true)")
+        self._run(
+            _ROWS.format(
+                flags=selected(FLAGS),
+                told=", ".join(column.name for column in TOLD),
+                usage=", ".join(column.name for column in USAGE),
+                either=", ".join(f"coalesce(v.{c.name}, t.{c.name}) AS {c.name}" for c in TOLD),
+                attempts=" UNION ALL BY NAME ".join(parts),
+            )
         )
+        self._run("CREATE TABLE shape AS SELECT * FROM rows LIMIT 0")
 
-    def _require_steady(self, function: str, condition: str) -> None:
-        unsteady = self._db.execute(
-            "SELECT 1 FROM duckdb_functions() WHERE function_name = ? AND (stability <> 'CONSISTENT' OR "
-            "regexp_matches(macro_definition, '(?i)current_|sleep|select')) LIMIT 1",
-            [function.lower()],
-        ).fetchone()
-        if unsteady:
-            raise UserError(
-                f"condition {_quoted(condition)}: {function}() is not allowed: a cut must come out the same again"
-            )
+    def _run(self, sql: str) -> list[tuple[Any, ...]]:
+        try:
+            return self._data.sql.execute(sql).fetchall()
+        except duckdb.Error as error:
+            raise self._unreadable(error) from error
 
-    def _load_plan(self) -> None:
-        self._create("plan", Planned, PLANNED)
-        for name in self.store.storage.names("plan", ".parquet"):
-            table, _, _ = read_columns(self.store, f"plan/{name}", _READ["plan"])
-            self._insert("plan", table, selected(PLANNED))
-
-    def _load_stage(self, stage: str) -> None:
-        shard = Column("shard", "0::BIGINT", "")
-        self._create(stage, ROWS[stage], (shard, *_STAGED[stage]))
-        for file, table in read_stage(self.store, stage, _READ[stage]):
-            self.files.append(file)
-            self._insert(stage, table, f"{file.shard}::BIGINT, {selected(_STAGED[stage])}")
-
-    def _create(self, name: str, record: type[Record], columns: tuple[Column, ...]) -> None:
-        self._db.register("incoming", arrow_schema(record).empty_table())
-        self._db.execute(f"CREATE TABLE {name} AS SELECT {selected(columns)} FROM incoming r")
-
-    def _insert(self, name: str, table: pa.Table, columns: str) -> None:
-        self._db.register("incoming", table)
-        self._db.execute(f"INSERT INTO {name} SELECT {columns} FROM incoming r")
-        self._db.unregister("incoming")
-
-    def _check_conservation(self) -> None:
-        """Every attempt is planned once; a committed shard has each of its attempts once, and no other."""
-        queries = {"planned twice": "SELECT trajectory_id FROM plan GROUP BY 1 HAVING count(*) > 1 ORDER BY 1"}
-        for stage in ("teach", "replay"):
-            found = f"SELECT trajectory_id, shard, count(*) AS n FROM {stage} GROUP BY ALL"
-            done = ", ".join(str(file.shard) for file in self.files if file.stage == stage) or "NULL"
-            due = f"SELECT trajectory_id, shard FROM plan WHERE shard IN ({done})"
-            queries[f"not once in the rows of the {stage} stage, as planned"] = (
-                f"SELECT trajectory_id FROM ({due}) p FULL JOIN ({found}) f USING (trajectory_id, shard) "
-                "WHERE p.trajectory_id IS NULL OR n IS DISTINCT FROM 1 ORDER BY 1"
-            )
-        for fault, query in queries.items():
-            if off := self._db.execute(query).fetchall():
-                ids = ", ".join(row[0] for row in off[:3])
-                raise Fatal(f"{self.store.url}: {len(off)} attempts are {fault}, such as {ids}")
+    def _unreadable(self, error: duckdb.Error) -> Fatal:
+        return Fatal(f"{self.store.url} cannot be read: {first_line(error)}")
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        yield tree
-        for value in tree.values():
-            yield from _nodes(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _nodes(value)
-
-
-def _names(tree: Any) -> Iterator[str]:
-    for node in _nodes(tree):
-        if node.get("class") == "COLUMN_REF":
-            yield node["column_names"][0]
-
-
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def _quoted(condition: str) -> str:
-    line = " ".join(condition.split())
-    return f"`{line if len(line) <= 120 else line[:117] + '...'}`"
+def _sizes(store: RunStore, stage: str) -> dict[int, int]:
+    """The bytes of each committed shard, by its number."""
+    found = ((_FILE.fullmatch(file.name), file.bytes) for file in store.storage.files(store.folder(stage)))
+    return {int(name[1]): size for name, size in found if name}

@@ -170,6 +170,19 @@ def grounding(zoomed: Sequence[Interval], clues: Sequence[Interval]) -> Groundin
     )
 
 
+def told(trajectory: Trajectory) -> dict[str, object]:
+    """What a verdict tells of the turns themselves, by column, so that statistics need not read them."""
+    zoomed = spans(zooms(trajectory))
+    return {
+        "think_chars": sum(len(turn.think) for turn in trajectory.turns),
+        "n_invalid": sum(turn.error != "" for turn in trajectory.turns),
+        "n_cut_off": sum(turn.error == "cut_off" for turn in trajectory.turns),
+        "n_trainable": sum(turn.trainable for turn in trajectory.turns),
+        "zoom_starts_s": tuple(start for start, _ in zoomed),
+        "zoom_ends_s": tuple(end for _, end in zoomed),
+    }
+
+
 def redundant(done: Sequence[Action]) -> int:
     """How many zooms show nothing that those before did not.
 

@@ -141,7 +141,7 @@ def test_the_connection_itself_is_locked(rows: Rows, tmp_path: Path) -> None:
         "INSTALL httpfs",
     ):
         with pytest.raises(duckdb.Error):
-            rows._db.execute(statement)
+            rows._data.sql.execute(statement)
     assert not (tmp_path / "stolen.csv").exists()
 
 
