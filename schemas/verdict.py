@@ -2,6 +2,7 @@
 
 from pydantic import ConfigDict
 
+from schemas.captions import Usage
 from schemas.errors import Failure
 from schemas.record import Record
 
@@ -103,3 +104,11 @@ class Verdict(Record):
     """Where each zoom begins, in seconds: of those that were carried out on a span of time, in order."""
     zoom_ends_s: tuple[float, ...] | None = None
     """Where each of them ends."""
+    source: str | None = None
+    """Of the question: kind of source."""
+    teacher: str | None = None
+    """Of the trajectory, as the following are: model that wrote the turns."""
+    usage: Usage | None = None
+    """What its model calls consumed."""
+    failure: Failure | None = None
+    """Why it failed."""

@@ -76,11 +76,22 @@ _IN_TURNS = {
 
 _MEANINGS = {name: " ".join((field.description or "").split()) for name, field in Verdict.model_fields.items()}
 
-TOLD = tuple(Column(name, sql, _MEANINGS[name]) for name, sql in _IN_TURNS.items())
-"""Drawn from a trajectory's turns, which are slow to read: a verdict tells them, too, unless it is missing or old."""
+TURNS = tuple(Column(name, sql, _MEANINGS[name]) for name, sql in _IN_TURNS.items())
+"""Drawn from a trajectory's turns, which are slow to read."""
 
-_ELSEWHERE = {"trajectory_id", "question_id", "video_id", "attempt", "protocol", "status", "hint_level", "error"}
-_ELSEWHERE |= _IN_TURNS.keys()
+_TOLD = {
+    **{name: f"r.{name}" for name in ("trajectory_id", "question_id", "video_id", "attempt", "protocol", "status")},
+    **{name: f"r.{name}" for name in ("source", "teacher", "hint_level", *_IN_TURNS)},
+    **{
+        name: f"r.usage.{name}" for name in ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
+    },
+    **{f"error_{name}": f"r.failure.{name}" for name in ("stage", "kind", "message", "attempts")},
+}
+TOLD = tuple(Column(name, sql, "") for name, sql in _TOLD.items())
+"""What a verdict tells of its trajectory, under the columns' names, unless it is missing or of an older version: a
+million verdicts are read in a second, their trajectories in many."""
+
+_ELSEWHERE = {*_TOLD, "usage", "failure", "error"}
 
 VERDICT = (
     *(Column(name, f"r.{name}", meaning) for name, meaning in _MEANINGS.items() if name not in _ELSEWHERE),
@@ -95,7 +106,7 @@ FLAGS = (
     Column("verified", "has_verdict AND verdict_error_kind IS NULL", "it was replayed without a failure"),
 )
 
-COLUMNS = (*PLANNED, *CAPTIONED, *ROLLED_OUT, *TOLD, *VERDICT, *FLAGS)
+COLUMNS = (*PLANNED, *CAPTIONED, *ROLLED_OUT, *TURNS, *VERDICT, *FLAGS)
 
 USAGE = tuple(
     c for c in ROLLED_OUT if c.name in ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")

@@ -68,6 +68,8 @@ class Database:
             },
         )
         self.sql.execute("SET parquet_metadata_cache = true")
+        # Joins are carried out as they are written: how many rows a list of files has it guesses badly.
+        self.sql.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         if not storage.is_local:
             self.sql.register_filesystem(storage.fs)
 

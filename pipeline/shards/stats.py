@@ -12,6 +12,7 @@ from pipeline.shards.funnel import Funnel, funnel_of, loss_sql
 from pipeline.shards.groups import FIGURES, Group, groups, groups_by
 from pipeline.shards.table import Rows
 from schemas.config import STAGES
+from schemas.verdict import Verdict
 
 MEASURES = {
     name: f"{name}::INT" if name in ("answer_correct", "hint_leak", "gold_leak") else name
@@ -40,6 +41,9 @@ ZOOMS = {
 }
 """How the same rows are spread, and each of their zooms: its length, that as a share of the video, where its middle
 lies in the video (0 the beginning, 1 the end)."""
+
+_FRACTIONS = {name for name in MEASURES if Verdict.model_fields[name].annotation == float | None}
+"""Those that may be infinite, or no number, where a verifier answered so; these values are left out."""
 
 DIMENSIONS = ("protocol", "source", "teacher", "hint_level", "attempt")
 
@@ -207,7 +211,7 @@ def _means(rows: Rows) -> dict[str, dict[str, Mean]]:
     """Of each measure the means over the verified rows and over those kept, in one pass."""
     sums = []
     for name, sql in MEASURES.items():
-        finite = f"FILTER (isfinite({sql}::DOUBLE))"
+        finite = f"FILTER (isfinite({sql}))" if name in _FRACTIONS else ""
         sums.append(f"coalesce(sum({sql}) {finite}, 0)::DOUBLE AS {name}, count({sql}) {finite} AS {name}_rows")
     found = rows.query(
         f"SELECT coalesce({_VERIFIED}, false) AS verified, loss IS NULL AS kept, {', '.join(sums)} FROM looked "

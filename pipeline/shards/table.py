@@ -1,22 +1,19 @@
 """All attempts of a run as one flat SQL table, `rows`, that a user's condition can look at and nothing else."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
 
 from pipeline.plan import Planned
-from pipeline.shards.columns import CAPTIONED, FLAGS, PLANNED, ROLLED_OUT, TOLD, USAGE, VERDICT, Column, selected
+from pipeline.shards.columns import CAPTIONED, FLAGS, PLANNED, ROLLED_OUT, TOLD, TURNS, USAGE, VERDICT, Column, selected
 from pipeline.shards.conservation import conserve, counted
 from pipeline.shards.expressions import checked
-from pipeline.shards.reading import Database, ShardFile, first_line, sql_type
+from pipeline.shards.reading import Database, ShardFile, first_line
 from pipeline.store import ROWS, RunStore
-from schemas.arrow import arrow_schema
 from schemas.config import fingerprint
 from schemas.errors import Fatal, UserError
-from schemas.trajectory import Trajectory
-from schemas.verdict import Verdict
 
 _RECORDS = ROWS | {"plan": Planned}
 
@@ -27,27 +24,34 @@ _FILE = re.compile(r"shard-(\d+)\.parquet")
 _SHARD = Column("shard", r"regexp_extract(r.filename, 'shard-(\d+)\.parquet$', 1)::BIGINT", "")
 _ID = Column("trajectory_id", "r.trajectory_id", "")
 _AS_PLANNED = (_ID, _SHARD, *(column for column in PLANNED if column.name not in ("trajectory_id", "shard")))
-_TOLD = tuple(Column(column.name, f"r.{column.name}", "") for column in TOLD)
-_UNTOLD = tuple(
-    Column(name, f"NULL::{sql_type(arrow_schema(Verdict).field(name).type)}", "") for name in (c.name for c in TOLD)
-)
-"""Where the verdict tells of the turns they stay unread."""
+_TAUGHT = (*_AS_PLANNED, *ROLLED_OUT, *TURNS)
+_REST = tuple(column for column in _TAUGHT if column.name not in {"shard", *(told.name for told in TOLD)})
+_NAMES_REST = re.compile(rf"\b({'|'.join(column.name for column in _REST)})\b|(?<!count\()\*", re.IGNORECASE)
+"""Whether a query may name a column that no verdict tells; `*` names them all."""
+
+_JUDGED = (*VERDICT, Column("has_verdict", "true", ""))
 
 _VIEWS = {
     "plan": PLANNED,
     "caption": (_SHARD, Column("video_id", "r.video_id", ""), *CAPTIONED, *USAGE),
     "teach": (_ID, _SHARD),
-    "replay": (_ID, _SHARD, *VERDICT, *_TOLD, Column("has_verdict", "true", "")),
+    "replay": (_ID, _SHARD, Column("n_trainable", "r.n_trainable", ""), *_JUDGED),
 }
 
 _ROWS = """
-CREATE VIEW rows AS SELECT *, {flags} FROM (
-    SELECT t.* EXCLUDE ({told}), c.* EXCLUDE (shard, video_id, {usage}), {either},
-        v.* EXCLUDE (trajectory_id, shard, {told}) REPLACE (coalesce(v.has_verdict, false) AS has_verdict)
-    FROM ({attempts}) t
-    LEFT JOIN caption c ON c.shard = t.shard AND c.video_id = t.video_id
-    LEFT JOIN replay v ON v.trajectory_id = t.trajectory_id
+CREATE OR REPLACE VIEW rows AS SELECT *, {flags} FROM (
+    SELECT a.* REPLACE (coalesce(a.has_verdict, false) AS has_verdict), c.* EXCLUDE (shard, video_id, {usage})
+    FROM ({attempts}) a LEFT JOIN caption c ON c.shard = a.shard AND c.video_id = a.video_id
 )
+"""
+_BY_TRAJECTORY = """
+SELECT t.*, v.* EXCLUDE (trajectory_id, shard, n_trainable)
+FROM (SELECT {columns} FROM {source} r) t LEFT JOIN replay v ON v.trajectory_id = t.trajectory_id
+"""
+_BY_VERDICT = "SELECT {columns} FROM {verdicts} r"
+_WITH_REST = """
+SELECT v.*, t.* EXCLUDE (trajectory_id) FROM ({by_verdict}) v
+LEFT JOIN (SELECT {rest} FROM {source} r) t ON t.trajectory_id = v.trajectory_id
 """
 
 _UNREADABLE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InternalException)
@@ -86,7 +90,11 @@ class Rows:
             for (shard, size), footer in zip(sizes[stage].items(), footers[stage], strict=True)
         ]
         told = {shard for shard, part in found["replay"].items() if part.told == part.rows}
-        self._create_rows(sizes["teach"], told)
+        self._told = [shard for shard in sizes["teach"] if shard in told]
+        self._untold = [shard for shard in sizes["teach"] if shard not in told]
+        self._create_rows(whole=True)
+        self._run("CREATE TABLE shape AS SELECT * FROM rows LIMIT 0")
+        self._create_rows(whole=False)
         self._data.lock([name for stage in names for name in names[stage]])
 
     @property
@@ -97,6 +105,8 @@ class Rows:
     def query(self, sql: str) -> list[dict[str, Any]]:
         """The result of a query whose conditions were checked. Raises UserError where a row's value breaks one, Fatal
         where a file cannot be read."""
+        if not self._whole and _NAMES_REST.search(sql):
+            self._create_rows(whole=True)
         try:
             cursor = self._data.sql.execute(sql)
             names = [column[0] for column in cursor.description or ()]
@@ -110,28 +120,28 @@ class Rows:
         """A condition as one parenthesised expression (see `checked`). Raises UserError where it is anything else."""
         return checked(self._data.sql, "shape", condition)
 
-    def _create_rows(self, taught: Collection[int], told: Collection[int]) -> None:
-        """The view, from teach files whose turns need not be read, from the others, and from the plan of the rest."""
+    def _create_rows(self, whole: bool) -> None:
+        """The view, from shards whose verdicts tell what is mostly asked for, from the others, and from the plan.
 
-        def attempts(shards: Sequence[int], turns: Sequence[Column]) -> str:
-            source = self._data.source(Trajectory, [self.store.shard_name("teach", shard) for shard in shards])
-            return f"SELECT {selected((*_AS_PLANNED, *ROLLED_OUT, *turns))} FROM {source} r"
+        whole: with the columns that no verdict tells, too, for which every trajectory must be looked up.
+        """
+        columns = selected((*TOLD, _SHARD, *_JUDGED))
+        quick = _BY_VERDICT.format(columns=columns, verdicts=self._source("replay", self._told))
+        rest, source = selected((_ID, *_REST)), self._source("teach", self._told)
+        parts = [_WITH_REST.format(by_verdict=quick, rest=rest, source=source) if whole else quick]
+        if self._untold:
+            untold = self._source("teach", self._untold)
+            parts.append(_BY_TRAJECTORY.format(columns=selected(_TAUGHT), source=untold))
+        if self.planned > sum(file.rows for file in self.files if file.stage == "teach"):
+            done = ", ".join(map(str, [*self._told, *self._untold])) or "NULL"
+            parts.append(f"SELECT *, 'not_run' AS status FROM plan WHERE coalesce(shard NOT IN ({done}), true)")
+        usage = ", ".join(column.name for column in USAGE)
+        attempts = " UNION ALL BY NAME ".join(parts)
+        self._run(_ROWS.format(flags=selected(FLAGS), usage=usage, attempts=attempts))
+        self._whole = whole
 
-        parts = [attempts([shard for shard in taught if shard in told], _UNTOLD)]
-        if slow := [shard for shard in taught if shard not in told]:
-            parts.append(attempts(slow, TOLD))
-        done = ", ".join(map(str, taught)) or "NULL"
-        parts.append(f"SELECT *, 'not_run' AS status FROM plan WHERE coalesce(shard NOT IN ({done}), true)")
-        self._run(
-            _ROWS.format(
-                flags=selected(FLAGS),
-                told=", ".join(column.name for column in TOLD),
-                usage=", ".join(column.name for column in USAGE),
-                either=", ".join(f"coalesce(v.{c.name}, t.{c.name}) AS {c.name}" for c in TOLD),
-                attempts=" UNION ALL BY NAME ".join(parts),
-            )
-        )
-        self._run("CREATE TABLE shape AS SELECT * FROM rows LIMIT 0")
+    def _source(self, stage: str, shards: Sequence[int]) -> str:
+        return self._data.source(ROWS[stage], [self.store.shard_name(stage, shard) for shard in shards])
 
     def _run(self, sql: str) -> list[tuple[Any, ...]]:
         try:

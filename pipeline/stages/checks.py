@@ -171,7 +171,7 @@ def grounding(zoomed: Sequence[Interval], clues: Sequence[Interval]) -> Groundin
 
 
 def told(trajectory: Trajectory) -> dict[str, object]:
-    """What a verdict tells of the turns themselves, by column, so that statistics need not read them."""
+    """What a verdict tells of the trajectory itself, by field, so that statistics need not read trajectories."""
     zoomed = spans(zooms(trajectory))
     return {
         "think_chars": sum(len(turn.think) for turn in trajectory.turns),
@@ -180,6 +180,10 @@ def told(trajectory: Trajectory) -> dict[str, object]:
         "n_trainable": sum(turn.trainable for turn in trajectory.turns),
         "zoom_starts_s": tuple(start for start, _ in zoomed),
         "zoom_ends_s": tuple(end for _, end in zoomed),
+        "source": trajectory.question.source,
+        "teacher": trajectory.teacher,
+        "usage": trajectory.usage,
+        "failure": trajectory.error,
     }
 
 

@@ -33,6 +33,7 @@ ROWS_PER_SHARD = VIDEOS * QUESTIONS * ATTEMPTS
 TEMPLATES = 4
 
 _MODEL = {"model": "teacher-1", "base_url": "http://127.0.0.1:1/v1"}
+_MEASURED = ("evidence_gain", "claim_min", "grounding_", "p_gold_blind", "p_gold_overview", "p_gold_evidence")
 _TEXT = (
     "the video first then person shows frame car door street camera seconds looks zoom near left right holds answer "
     "question because clip evidence table water hand blue red after before scene speaker walks option likely closer"
@@ -118,7 +119,7 @@ def _renamed(table: pa.Table, shard: int) -> pa.Table:
 def _shaken(table: pa.Table, shard: int) -> pa.Table:
     """The same rows with numbers of this shard's own, as sums of real runs have: no value repeats across shards."""
     for field in table.schema:
-        if pa.types.is_floating(field.type):
+        if field.name.startswith(_MEASURED):
             table = _with(table, field.name, pc.multiply(table[field.name], 1 - shard * 1e-8))
     return table
 

@@ -22,7 +22,7 @@ def count(rows: Rows, condition: str) -> int:
 def test_there_is_one_row_per_planned_attempt_with_every_column(rows: Rows) -> None:
     found = rows.query(f"SELECT {', '.join(c.name for c in COLUMNS)} FROM rows ORDER BY trajectory_id")
     assert len(found) == len({row["trajectory_id"] for row in found}) == 12
-    assert set(Verdict.model_fields) - {"error"} <= {column.name for column in COLUMNS}
+    assert set(Verdict.model_fields) - {"error", "usage", "failure"} <= {column.name for column in COLUMNS}
     good = found[0]
     assert (good["status"], good["captioned"], good["rolled_out"], good["verified"]) == ("answered", True, True, True)
     assert (good["n_trainable"], good["n_invalid"], good["n_hints"], good["hint_level"]) == (2, 0, 0, -1)
