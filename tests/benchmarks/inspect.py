@@ -33,7 +33,7 @@ SHARES = {"1 %": 0.01, "10 %": 0.10}
 _BARE = """
 import sys, duckdb
 run, condition, out = sys.argv[1:]
-duckdb.sql(f'''COPY (
+duckdb.execute(f'''COPY (
     SELECT t.*, v.* EXCLUDE (trajectory_id, question_id, video_id, attempt, protocol, status, usage)
     FROM '{run}/trajectories/*.parquet' t JOIN '{run}/verdicts/*.parquet' v USING (trajectory_id) WHERE {condition}
 ) TO '{out}' (FORMAT parquet, COMPRESSION zstd)''')
@@ -41,7 +41,8 @@ duckdb.sql(f'''COPY (
 _THRESHOLD = """
 import sys, duckdb
 run, share = sys.argv[1:]
-print(duckdb.sql(f"SELECT quantile_disc(coalesce(evidence_gain, -1), 1 - {share}) FROM '{run}/verdicts/*.parquet'").fetchone()[0])
+least = f"quantile_disc(coalesce(evidence_gain, -1), 1 - {share})"
+print(duckdb.execute(f"SELECT {least} FROM '{run}/verdicts/*.parquet'").fetchall()[0][0])
 """
 
 
