@@ -96,9 +96,13 @@ class Database:
         if not names:
             return []
         try:
-            found = self.sql.execute(
-                f"SELECT file_name, value FROM parquet_kv_metadata({self._listed(names)}) WHERE key = 'zoomtrail'"
-            ).fetchall()
+            found = (
+                self.sql.cursor()
+                .execute(
+                    f"SELECT file_name, value FROM parquet_kv_metadata({self._listed(names)}) WHERE key = 'zoomtrail'"
+                )
+                .fetchall()
+            )
         except duckdb.Error as error:
             raise self._damaged(names, error) from error
         by_path = {path: json.loads(value) for path, value in found}

@@ -159,13 +159,13 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
     looked_at = rows.check(where) if where is not None else "true"
     needed = ", ".join(dict.fromkeys((*_NEEDED, *([column] if column else []))))
     rows.query(
-        f"CREATE OR REPLACE TEMP TABLE looked AS SELECT {needed}, {loss_sql(rows, condition)} AS loss FROM rows "
+        f"CREATE OR REPLACE TABLE looked AS SELECT {needed}, {loss_sql(rows, condition)} AS loss FROM rows "
         f"WHERE {looked_at}"
     )
     dimensions = ", ".join(DIMENSIONS)
-    rows.query(f"CREATE OR REPLACE TEMP TABLE summed AS SELECT {dimensions}, {FIGURES} FROM looked GROUP BY ALL")
+    rows.query(f"CREATE OR REPLACE TABLE summed AS SELECT {dimensions}, {FIGURES} FROM looked GROUP BY ALL")
     rows.query(
-        "CREATE OR REPLACE TEMP TABLE zooms AS SELECT unnest(zoom_starts_s) AS starts, unnest(zoom_ends_s) AS ends, "
+        "CREATE OR REPLACE TABLE zooms AS SELECT unnest(zoom_starts_s) AS starts, unnest(zoom_ends_s) AS ends, "
         f"duration_s FROM looked WHERE {_VERIFIED}"
     )
     (counts,) = rows.query(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import duckdb
@@ -28,6 +29,7 @@ _TAUGHT = (*_AS_PLANNED, *ROLLED_OUT, *TURNS)
 _REST = tuple(column for column in _TAUGHT if column.name not in {"shard", *(told.name for told in TOLD)})
 _NAMES_REST = re.compile(rf"\b({'|'.join(column.name for column in _REST)})\b|(?<!count\()\*", re.IGNORECASE)
 """Whether a query may name a column that no verdict tells; `*` names them all."""
+_FROM_ROWS = re.compile(r"\brows\b", re.IGNORECASE)
 
 _JUDGED = (*VERDICT, Column("has_verdict", "true", ""))
 
@@ -70,16 +72,15 @@ class Rows:
         sizes = {stage: _sizes(store, stage) for stage in _STAGES}
         names = {stage: [store.shard_name(stage, shard) for shard in sizes[stage]] for stage in _STAGES}
         names["plan"] = [f"plan/{name}" for name in store.storage.names("plan", ".parquet")]
-        footers = {stage: self._data.footers(names[stage]) for stage in names}
+        with ThreadPoolExecutor() as pool:
+            footers = dict(zip(names, pool.map(self._data.footers, names.values()), strict=True))
         for stage, columns in _VIEWS.items():
             kind = "TABLE" if stage == "caption" else "VIEW"
             source = self._data.source(_RECORDS[stage], names[stage])
             self._run(f"CREATE {kind} {stage} AS SELECT {selected(columns)} FROM {source} r")
-        found = {
-            "plan": counted(self._run, "plan"),
-            "teach": counted(self._run, "teach"),
-            "replay": counted(self._run, "replay", "count(n_trainable)"),
-        }
+        told = {"plan": "0", "teach": "0", "replay": "count(n_trainable)"}
+        with ThreadPoolExecutor() as pool:
+            found = dict(zip(told, pool.map(lambda table: counted(self._run, table, told[table]), told), strict=True))
         conserve(self._run, store.url, {stage: sizes[stage] for stage in ("teach", "replay")}, found)
         rows = {stage: {shard: part.rows for shard, part in parts.items()} for stage, parts in found.items()}
         rows["caption"] = dict(self._run("SELECT shard, count(*) FROM caption GROUP BY 1"))
@@ -89,9 +90,9 @@ class Rows:
             for stage in reversed(_STAGES)
             for (shard, size), footer in zip(sizes[stage].items(), footers[stage], strict=True)
         ]
-        told = {shard for shard, part in found["replay"].items() if part.told == part.rows}
-        self._told = [shard for shard in sizes["teach"] if shard in told]
-        self._untold = [shard for shard in sizes["teach"] if shard not in told]
+        whole = {shard for shard, part in found["replay"].items() if part.told == part.rows}
+        self._told = [shard for shard in sizes["teach"] if shard in whole]
+        self._untold = [shard for shard in sizes["teach"] if shard not in whole]
         self._create_rows(whole=True)
         self._run("CREATE TABLE shape AS SELECT * FROM rows LIMIT 0")
         self._create_rows(whole=False)
@@ -103,12 +104,14 @@ class Rows:
         return {stage: fingerprint(settings) for stage, settings in (self.store.recorded_settings() or {}).items()}
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """The result of a query whose conditions were checked. Raises UserError where a row's value breaks one, Fatal
-        where a file cannot be read."""
-        if not self._whole and _NAMES_REST.search(sql):
+        """The result of a query whose conditions were checked; any thread may ask.
+
+        Raises UserError where a row's value breaks a condition, Fatal where a file cannot be read.
+        """
+        if not self._whole and _FROM_ROWS.search(sql) and _NAMES_REST.search(sql):
             self._create_rows(whole=True)
         try:
-            cursor = self._data.sql.execute(sql)
+            cursor = self._data.sql.cursor().execute(sql)
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         except _UNREADABLE as error:
@@ -118,7 +121,7 @@ class Rows:
 
     def check(self, condition: str) -> str:
         """A condition as one parenthesised expression (see `checked`). Raises UserError where it is anything else."""
-        return checked(self._data.sql, "shape", condition)
+        return checked(self._data.sql.cursor(), "shape", condition)
 
     def _create_rows(self, whole: bool) -> None:
         """The view, from shards whose verdicts tell what is mostly asked for, from the others, and from the plan.
@@ -144,8 +147,9 @@ class Rows:
         return self._data.source(ROWS[stage], [self.store.shard_name(stage, shard) for shard in shards])
 
     def _run(self, sql: str) -> list[tuple[Any, ...]]:
+        """The result of a query of our own, in any thread."""
         try:
-            return self._data.sql.execute(sql).fetchall()
+            return self._data.sql.cursor().execute(sql).fetchall()
         except duckdb.Error as error:
             raise self._unreadable(error) from error
 
