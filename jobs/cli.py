@@ -71,13 +71,17 @@ def stats(
     where: Annotated[
         str | None, typer.Option(metavar="SQL", help="Look only at rows that meet this condition.")
     ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Group by a column (see `columns`); many numbers by ranges.")
+    ] = None,
+    compare: Annotated[str | None, typer.Option(metavar="RUN2", help="Set another run beside this one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     verifier: FurtherVerifier = "",
 ) -> None:
-    """Show the funnel from planned to kept, with the reason of every loss."""
+    """Show the funnel from planned to kept with the reason of every loss, costs, spreads, and the worst shards."""
     from jobs.stats import stats
 
-    stats(run, where, as_json, verifier)
+    stats(run, where, as_json, verifier, by, compare)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from pydantic import ConfigDict
 
+from schemas.captions import Usage
 from schemas.errors import Failure
 from schemas.record import Record
 
@@ -107,3 +108,23 @@ class Verdict(Record):
     one the share of `verifier.rollouts` answers drawn at temperature 1; of one of choice it is p_gold_overview."""
     n_rollouts: int | None = None
     """Drawn answers behind pass_rate, those that a rule or the judge decided on; 0 of a question of choice."""
+    think_chars: int | None = None
+    """Characters of all thoughts."""
+    n_invalid: int | None = None
+    """Turns that broke the protocol."""
+    n_cut_off: int | None = None
+    """Turns cut off at the token limit."""
+    n_trainable: int | None = None
+    """Turns that a trainer learns."""
+    zoom_starts_s: tuple[float, ...] | None = None
+    """Where each zoom begins, in seconds: of those that were carried out on a span of time, in order."""
+    zoom_ends_s: tuple[float, ...] | None = None
+    """Where each of them ends."""
+    source: str | None = None
+    """Of the question: kind of source."""
+    teacher: str | None = None
+    """Of the trajectory, as the following are: model that wrote the turns."""
+    usage: Usage | None = None
+    """What its model calls consumed."""
+    failure: Failure | None = None
+    """Why it failed."""

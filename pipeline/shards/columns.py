@@ -29,7 +29,7 @@ PLANNED = (
 )
 
 GENERATION = Column("generation", "0::BIGINT", "number of the regeneration that made the attempt, 0 for the run's own")
-"""One number for all of a plan's part: it stands in the part's footer."""
+"""One number for all of a plan's part: it stands in the part's footer, and the table knows it by the shard."""
 
 CAPTIONED = (
     Column("caption_status", "r.status", "ok or failed; NULL before the caption stage"),
@@ -48,10 +48,6 @@ ROLLED_OUT = (
     Column("teacher", "r.teacher", "model that wrote the turns"),
     Column("final_answer", "r.final_answer", "the answer as the teacher wrote it"),
     Column("final_answer_chars", "length(r.final_answer)", "its characters"),
-    Column("think_chars", "list_sum([length(t.think) for t in r.turns])::BIGINT", "characters of all thoughts"),
-    Column("n_invalid", "len([1 for t in r.turns if t.error != ''])", "turns that broke the protocol"),
-    Column("n_cut_off", "len([1 for t in r.turns if t.error = 'cut_off'])", "turns cut off at the token limit"),
-    Column("n_trainable", "len([1 for t in r.turns if t.trainable])", "turns that a trainer learns"),
     Column("reflected", "r.reflection IS NOT NULL", "a wrong rollout that the teacher corrected"),
     Column("n_hints", "len(r.hints)", "hints shown to the teacher"),
     Column("hint_level", "len(r.hints) - 1", "last step of the ladder of hints, -1 without a hint"),
@@ -68,14 +64,40 @@ ROLLED_OUT = (
     Column("error_attempts", "r.error.attempts", "tries of the failing step"),
 )
 
-_ELSEWHERE = {"trajectory_id", "question_id", "video_id", "attempt", "protocol", "status", "hint_level", "error"}
+_LOOKS = (
+    "flatten([[a for a in t.actions if a.kind NOT IN ('time', 'answer') AND a.start_s IS NOT NULL AND a.end_s IS NOT "
+    "NULL AND NOT list_contains([o.call_id for o in t.observations if o.kind = 'error'], a.call_id)] for t in r.turns])"
+)
+_IN_TURNS = {
+    "think_chars": "coalesce(list_sum([length(t.think) for t in r.turns]), 0)::BIGINT",
+    "n_invalid": "len([1 for t in r.turns if t.error != ''])",
+    "n_cut_off": "len([1 for t in r.turns if t.error = 'cut_off'])",
+    "n_trainable": "len([1 for t in r.turns if t.trainable])",
+    "zoom_starts_s": f"[a.start_s for a in {_LOOKS}]",
+    "zoom_ends_s": f"[a.end_s for a in {_LOOKS}]",
+}
+
+_MEANINGS = {name: " ".join((field.description or "").split()) for name, field in Verdict.model_fields.items()}
+
+TURNS = tuple(Column(name, sql, _MEANINGS[name]) for name, sql in _IN_TURNS.items())
+"""Drawn from a trajectory's turns, which are slow to read."""
+
+_TOLD = {
+    **{name: f"r.{name}" for name in ("trajectory_id", "question_id", "video_id", "attempt", "protocol", "status")},
+    **{name: f"r.{name}" for name in ("source", "teacher", "hint_level", *_IN_TURNS)},
+    **{
+        name: f"r.usage.{name}" for name in ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
+    },
+    **{f"error_{name}": f"r.failure.{name}" for name in ("stage", "kind", "message", "attempts")},
+}
+TOLD = tuple(Column(name, sql, "") for name, sql in _TOLD.items())
+"""What a verdict tells of its trajectory, under the columns' names, unless it is missing or of an older version: a
+million verdicts are read in a second, their trajectories in many."""
+
+_ELSEWHERE = {*_TOLD, "usage", "failure", "error"}
 
 VERDICT = (
-    *(
-        Column(name, f"r.{name}", " ".join((field.description or "").split()))
-        for name, field in Verdict.model_fields.items()
-        if name not in _ELSEWHERE
-    ),
+    *(Column(name, f"r.{name}", meaning) for name, meaning in _MEANINGS.items() if name not in _ELSEWHERE),
     Column("verdict_error_kind", "r.error.kind", "why the replay failed"),
     Column("verdict_error_message", "r.error.message", "the same in words"),
 )
@@ -87,7 +109,7 @@ FLAGS = (
     Column("verified", "has_verdict AND verdict_error_kind IS NULL", "it was replayed without a failure"),
 )
 
-COLUMNS = (*PLANNED, GENERATION, *CAPTIONED, *ROLLED_OUT, *VERDICT, *FLAGS)
+COLUMNS = (*PLANNED, GENERATION, *CAPTIONED, *ROLLED_OUT, *TURNS, *VERDICT, *FLAGS)
 
 USAGE = tuple(
     c for c in ROLLED_OUT if c.name in ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")

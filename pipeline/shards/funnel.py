@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.shards.condition import Condition
+from pipeline.shards.reading import text
 from pipeline.shards.table import Rows
 from schemas.errors import Fatal
 
@@ -68,38 +69,42 @@ def funnel(rows: Rows, condition: Condition, where: str | None = None) -> Funnel
     Raises UserError for a bad condition, Fatal where attempts are lost or counted twice.
     """
     looked_at = rows.check(where) if where is not None else "true"
-    counted = rows.query(
-        f"SELECT loss[1] AS level, loss[2] AS reason, count(*) AS n, coalesce(min(loss[3]), '') AS example "
-        f"FROM (SELECT {loss_sql(rows, condition)} AS loss FROM rows WHERE {looked_at}) WHERE loss IS NOT NULL "
-        "GROUP BY ALL ORDER BY n DESC, reason"
+    lost = f"SELECT status, {loss_sql(rows, condition)} AS loss FROM rows WHERE {looked_at}"
+    counted = (
+        "SELECT status, loss[1] AS level, loss[2] AS reason, min(loss[3]) AS example, count(*) AS n "
+        f"FROM ({lost}) GROUP BY ALL"
     )
-    found = {
-        r["status"]: r["n"] for r in rows.query(f"SELECT status, count(*) AS n FROM rows WHERE {looked_at} GROUP BY 1")
-    }
-    statuses = {status: found.pop(status, 0) for status in STATUSES} | found
-    losses = [Loss(r["level"], r["reason"], r["n"], r["example"]) for r in counted]
-    losses.sort(key=lambda loss: LEVELS.index(loss.level))
-    (total,) = rows.query(f"SELECT count(*) AS planned FROM rows WHERE {looked_at}")
-    reached, left = {}, total["planned"]
+    return funnel_of(rows, f"({counted})", rows.planned if where is None else None)
+
+
+def funnel_of(rows: Rows, table: str, planned: int | None) -> Funnel:
+    """The funnel of counted rows: status, level, reason and example as `loss_sql` has them, and n, how many they are.
+
+    planned: how many there must be in all, where that is known. Raises as `funnel` does.
+    """
+    counted = rows.query(
+        f"SELECT level, reason, min(example) AS example, sum(n)::BIGINT AS n FROM {table} GROUP BY level, reason"
+    )
+    by_status = rows.query(f"SELECT status, sum(n)::BIGINT AS n FROM {table} GROUP BY 1")
+    statuses = dict.fromkeys(STATUSES, 0) | {row["status"]: row["n"] for row in by_status}
+    lost = [Loss(r["level"], r["reason"], r["n"], r["example"] or "") for r in counted if r["level"] is not None]
+    lost.sort(key=lambda loss: (LEVELS.index(loss.level), -loss.rows, loss.reason))
+    total = sum(statuses.values())
+    reached, left = {}, total
     for level in LEVELS:
-        left -= sum(loss.rows for loss in losses if loss.level == level)
+        left -= sum(loss.rows for loss in lost if loss.level == level)
         reached[level] = left
-    result = Funnel(total["planned"], reached, tuple(losses), statuses)
-    (kept,) = rows.query(f"SELECT count(*) AS n FROM rows WHERE {looked_at} AND {loss_sql(rows, condition)} IS NULL")
-    _conserve(rows, result, kept["n"])
+    result = Funnel(total, reached, tuple(lost), statuses)
+    kept = sum(row["n"] for row in counted if row["level"] is None)
+    _conserve(rows, result, kept, total if planned is None else planned)
     return result
 
 
-def _conserve(rows: Rows, found: Funnel, kept: int) -> None:
+def _conserve(rows: Rows, found: Funnel, kept: int, planned: int) -> None:
     """planned = answered + gave up + malformed + failed + not yet run, and = kept + all losses."""
     unknown = found.statuses.keys() - set(STATUSES)
-    if unknown or sum(found.statuses.values()) != found.planned or found.kept != kept:
+    if unknown or found.planned != planned or sum(found.statuses.values()) != planned or found.kept != kept:
         raise Fatal(
-            f"{rows.store.url}: {found.planned} attempts do not add up: by status {found.statuses}, kept {kept}, "
+            f"{rows.store.url}: {planned} attempts do not add up: by status {found.statuses}, kept {kept}, "
             f"lost {sum(loss.rows for loss in found.losses)}"
         )
-
-
-def text(value: str) -> str:
-    """A text as SQL."""
-    return "'" + value.replace("'", "''") + "'"

@@ -1,36 +1,57 @@
-"""What a run has come to: the funnel, totals, means of the verdicts, and each shard's footer."""
+"""What a run has come to: the funnel whole and in groups, how its measures are spread, and what each shard cost."""
 
-import math
 from dataclasses import asdict, dataclass
+from math import fsum
 from typing import Any
 
 from pipeline.shards.columns import USAGE
 from pipeline.shards.condition import Condition
-from pipeline.shards.funnel import Funnel, funnel, loss_sql
+from pipeline.shards.distributions import Distribution, distributions
+from pipeline.shards.expressions import known_column
+from pipeline.shards.funnel import Funnel, funnel_of, loss_sql
+from pipeline.shards.groups import FIGURES, Group, groups, groups_by
 from pipeline.shards.table import Rows
 from schemas.config import STAGES
+from schemas.verdict import Verdict
 
-MEASURES = (
-    ("answer_correct", "answer_correct::INT"),
-    ("n_zooms", "n_zooms"),
-    ("n_frames", "n_frames"),
-    ("redundant_zooms", "redundant_zooms"),
-    ("grounding_iou", "grounding_iou"),
-    ("grounding_recall", "grounding_recall"),
-    ("grounding_precision", "grounding_precision"),
-    ("p_gold_blind", "p_gold_blind"),
-    ("p_gold_overview", "p_gold_overview"),
-    ("p_gold_evidence", "p_gold_evidence"),
-    ("p_gold_zooms_only", "p_gold_zooms_only"),
-    ("evidence_gain", "evidence_gain"),
-    ("n_claims", "n_claims"),
-    ("claims_supported", "claims_supported"),
-    ("zooms_mentioned", "zooms_mentioned"),
-    ("hint_leak", "hint_leak::INT"),
-    ("gold_leak", "gold_leak::INT"),
-    ("think_chars", "think_chars"),
-)
+MEASURES = {
+    name: f"{name}::INT" if name in ("answer_correct", "hint_leak", "gold_leak") else name
+    for name in (
+        *("answer_correct", "n_zooms", "n_frames", "redundant_zooms", "grounding_iou", "grounding_recall"),
+        *("grounding_precision", "p_gold_blind", "p_gold_overview", "p_gold_evidence", "p_gold_zooms_only"),
+        *("evidence_gain", "n_claims", "claims_supported", "zooms_mentioned", "hint_leak", "gold_leak", "think_chars"),
+    )
+}
 """Means that are shown, over the attempts that were answered and verified, and over those kept."""
+
+SPREAD = {
+    "n_zooms": "n_zooms",
+    "n_frames": "n_frames",
+    "think_chars": "think_chars",
+    "prompt_tokens": "prompt_tokens",
+    "completion_tokens": "completion_tokens",
+    "cost_usd": "cost_usd",
+    "grounding_iou": "grounding_iou",
+    "evidence_gain": "evidence_gain",
+}
+ZOOMS = {
+    "zoom_seconds": "ends - starts",
+    "zoom_share": "(ends - starts) / nullif(duration_s, 0)",
+    "zoom_position": "(starts + ends) / 2 / nullif(duration_s, 0)",
+}
+"""How the same rows are spread, and each of their zooms: its length, that as a share of the video, where its middle
+lies in the video (0 the beginning, 1 the end)."""
+
+_FRACTIONS = {name for name in MEASURES if Verdict.model_fields[name].annotation == float | None}
+"""Those that may be infinite, or no number, where a verifier answered so; these values are left out."""
+
+DIMENSIONS = ("protocol", "source", "teacher", "hint_level", "attempt")
+
+_NEEDED = (
+    *("status", "verified", "duration_s", "zoom_starts_s", "zoom_ends_s", "question_id", "video_id", "shard"),
+    *("verifier_tokens", *DIMENSIONS, *MEASURES, *SPREAD, *(column.name for column in USAGE)),
+)
+_VERIFIED = "verified AND status = 'answered'"
 
 
 @dataclass(frozen=True)
@@ -62,7 +83,9 @@ class Stats:
     """All that `zoomtrail stats` shows.
 
     spent: by stage, `caption` counting each video once; verifier_tokens: tokens that the verifier read.
-    means: by measure, of the verified and of the kept rows. shards: each committed file with its footer.
+    means: by measure, of the verified and of the kept rows; spread: of the verified ones. groups: by each dimension;
+    by: the column that was asked for and its groups. per_shard: attempts and failures of the looked-at rows, bytes and
+    seconds of all its files; worst first: least kept, most failed, slowest. shards: each committed file.
     """
 
     run: str
@@ -76,7 +99,19 @@ class Stats:
     spent: dict[str, Spent]
     verifier_tokens: int
     means: dict[str, dict[str, Mean]]
+    spread: dict[str, Distribution]
+    groups: dict[str, list[Group]]
+    by: tuple[str, list[Group]] | None
+    per_shard: list[dict[str, Any]]
     shards: list[dict[str, Any]]
+
+    @property
+    def usd_per_kept(self) -> float | None:
+        """Dollars of all calls for each kept row; None where a price is unknown or nothing is kept."""
+        costs = [spent.cost_usd for spent in self.spent.values()]
+        if not self.funnel.kept or any(cost is None for cost in costs):
+            return None
+        return sum(cost or 0.0 for cost in costs) / self.funnel.kept
 
     def as_json(self) -> dict[str, Any]:
         """Plain values under stable names, for programs; unknown is null."""
@@ -94,6 +129,7 @@ class Stats:
             "questions": self.questions,
             "questions_kept": self.questions_kept,
             "verifier_tokens": self.verifier_tokens,
+            "usd_per_kept": self.usd_per_kept,
         }
         return {
             "run": self.run,
@@ -105,41 +141,59 @@ class Stats:
             "statuses": self.funnel.statuses,
             "totals": totals,
             "spent": {stage: asdict(spent) for stage, spent in self.spent.items()},
-            "means": {name: {group: asdict(m) for group, m in groups.items()} for name, groups in self.means.items()},
+            "means": {name: {group: asdict(m) for group, m in found.items()} for name, found in self.means.items()},
+            "distributions": {name: asdict(found) for name, found in self.spread.items()},
+            "groups": {name: [asdict(group) for group in found] for name, found in self.groups.items()},
+            "by": self.by and {"column": self.by[0], "groups": [asdict(group) for group in self.by[1]]},
+            "per_shard": self.per_shard,
             "shards": self.shards,
         }
 
 
-def collect(rows: Rows, condition: Condition, where: str | None = None) -> Stats:
-    """The statistics of the rows that meet `where` (None: all); shards are listed whole. Raises UserError and Fatal."""
-    found = funnel(rows, condition, where)
+def collect(rows: Rows, condition: Condition, where: str | None = None, by: str | None = None) -> Stats:
+    """The statistics of the rows that meet `where` (None: all), which are read once; files are listed whole.
+
+    by: a column to group by. Raises UserError and Fatal.
+    """
+    column = None if by is None else known_column(by)
     looked_at = rows.check(where) if where is not None else "true"
-    kept = f"{looked_at} AND {loss_sql(rows, condition)} IS NULL"
+    needed = ", ".join(dict.fromkeys((*_NEEDED, *([column] if column else []))))
+    rows.query(
+        f"CREATE OR REPLACE TABLE looked AS SELECT {needed}, {loss_sql(rows, condition)} AS loss FROM rows "
+        f"WHERE {looked_at}"
+    )
+    dimensions = ", ".join(DIMENSIONS)
+    rows.query(f"CREATE OR REPLACE TABLE summed AS SELECT {dimensions}, {FIGURES} FROM looked GROUP BY ALL")
+    rows.query(
+        "CREATE OR REPLACE TABLE zooms AS SELECT unnest(zoom_starts_s) AS starts, unnest(zoom_ends_s) AS ends, "
+        f"duration_s FROM looked WHERE {_VERIFIED}"
+    )
     (counts,) = rows.query(
         "SELECT count(DISTINCT nullif(video_id, '')) AS videos, count(DISTINCT question_id) AS questions, "
-        f"coalesce(sum(verifier_tokens), 0)::BIGINT AS verifier_tokens FROM rows WHERE {looked_at}"
+        "count(DISTINCT question_id) FILTER (loss IS NULL) AS questions_kept, "
+        "coalesce(sum(verifier_tokens), 0)::BIGINT AS verifier_tokens FROM looked"
     )
-    (questions,) = rows.query(f"SELECT count(DISTINCT question_id) AS n FROM rows WHERE {kept}")
     videos = (
-        "(SELECT DISTINCT ON (video_id) * FROM caption WHERE (shard, video_id) IN "
-        f"(SELECT (shard, video_id) FROM rows WHERE {looked_at}) ORDER BY video_id, shard)"
+        "(SELECT DISTINCT ON (video_id) * FROM caption SEMI JOIN looked USING (shard, video_id) "
+        "ORDER BY video_id, shard)"
     )
-    verified = _means(rows, f"{looked_at} AND verified AND status = 'answered'")
-    of_kept = _means(rows, kept)
-    return Stats(
+    found = Stats(
         run=rows.store.url,
         where=where,
         condition=condition,
         fingerprints=rows.fingerprints,
-        funnel=found,
-        videos=counts["videos"],
-        questions=counts["questions"],
-        questions_kept=questions["n"],
-        spent={"caption": _spent(rows, videos), "teach": _spent(rows, f"(SELECT * FROM rows WHERE {looked_at})")},
-        verifier_tokens=counts["verifier_tokens"],
-        means={name: {"verified": verified[name], "kept": of_kept[name]} for name, _ in MEASURES},
+        funnel=funnel_of(rows, "summed", rows.planned if where is None else None),
+        **counts,
+        spent={"caption": _spent(rows, videos), "teach": _spent(rows, "looked")},
+        means=_means(rows),
+        spread=distributions(rows, f"(FROM looked WHERE {_VERIFIED})", SPREAD) | distributions(rows, "zooms", ZOOMS),
+        groups={name: groups(rows, "summed", name) for name in DIMENSIONS},
+        by=(column, groups_by(rows, "looked", column)) if column else None,
+        per_shard=_per_shard(rows),
         shards=_shards(rows),
     )
+    rows.query("DROP TABLE looked; DROP TABLE summed; DROP TABLE zooms")
+    return found
 
 
 def _spent(rows: Rows, table: str) -> Spent:
@@ -153,14 +207,40 @@ def _spent(rows: Rows, table: str) -> Spent:
     return Spent(**row)
 
 
-def _means(rows: Rows, condition: str) -> dict[str, Mean]:
-    columns = [f"avg({sql}) AS {name}, count({sql}) AS {name}_rows" for name, sql in MEASURES]
-    (row,) = rows.query(f"SELECT {', '.join(columns)} FROM rows WHERE {condition}")
-    return {name: Mean(_finite(row[name]), row[f"{name}_rows"]) for name, _ in MEASURES}
+def _means(rows: Rows) -> dict[str, dict[str, Mean]]:
+    """Of each measure the means over the verified rows and over those kept, in one pass."""
+    sums = []
+    for name, sql in MEASURES.items():
+        finite = f"FILTER (isfinite({sql}))" if name in _FRACTIONS else ""
+        sums.append(f"coalesce(sum({sql}) {finite}, 0)::DOUBLE AS {name}, count({sql}) {finite} AS {name}_rows")
+    found = rows.query(
+        f"SELECT coalesce({_VERIFIED}, false) AS verified, loss IS NULL AS kept, {', '.join(sums)} FROM looked "
+        "GROUP BY ALL"
+    )
+
+    def mean(name: str, group: str) -> Mean:
+        parts = [(row[name], row[f"{name}_rows"]) for row in found if row[group]]
+        count = sum(rows for _, rows in parts)
+        return Mean(fsum(total for total, _ in parts) / count if count else None, count)
+
+    return {name: {group: mean(name, group) for group in ("verified", "kept")} for name in MEASURES}
 
 
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+def _per_shard(rows: Rows) -> list[dict[str, Any]]:
+    """Each shard with attempts that are looked at; the worst first."""
+    found = rows.query(
+        "SELECT shard, count(*) AS planned, count(*) FILTER (loss IS NULL) AS kept, "
+        "count(*) FILTER (status = 'failed' OR status = 'answered' AND NOT verified AND loss[1] = 'verified' "
+        "AND loss[2] <> 'not yet verified') AS failed FROM looked GROUP BY 1 ORDER BY 1"
+    )
+    files: dict[int, dict[str, Any]] = {}
+    for file in rows.files:
+        of_shard = files.setdefault(file.shard, {"bytes": 0, "seconds": 0.0})
+        of_shard["bytes"] += file.size
+        of_shard["seconds"] += file.footer.get("seconds") or 0.0
+    nothing = {"bytes": 0, "seconds": 0.0}
+    shards = [row | files.get(row["shard"], nothing) for row in found]
+    return sorted(shards, key=lambda row: (row["kept"] / row["planned"], -row["failed"], -row["seconds"], row["shard"]))
 
 
 def _shards(rows: Rows) -> list[dict[str, Any]]:

@@ -1,102 +1,117 @@
 """All attempts of a run as one flat SQL table, `rows`, that a user's condition can look at and nothing else."""
 
-import difflib
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from pipeline.plan import Planned, generation_in
 from pipeline.shards.columns import (
     CAPTIONED,
-    COLUMNS,
     FLAGS,
     GENERATION,
     PLANNED,
     ROLLED_OUT,
+    TOLD,
+    TURNS,
     USAGE,
     VERDICT,
     Column,
     selected,
 )
-from pipeline.shards.reading import ShardFile, read_columns, read_stage
+from pipeline.shards.conservation import conserve, counted
+from pipeline.shards.expressions import checked
+from pipeline.shards.reading import Database, ShardFile, first_line
 from pipeline.store import ROWS, RunStore
-from schemas.arrow import arrow_schema
 from schemas.config import fingerprint
 from schemas.errors import Fatal, UserError
-from schemas.generation import Generation
-from schemas.record import Record
-from schemas.verdict import Verdict
 
-_QUESTION = ("question_id", "video_id", "text", "kind", "choices", "answer_letter", "clue_intervals", "source")
-_TURN = ("think", "error", "trainable")
-_VIDEO = ("duration_s", "fps", "width", "height", "codec")
-_READ = {
-    "plan": ("shard", "attempt", *(f"question.{name}" for name in _QUESTION)),
-    "caption": ("video_id", "status", "error", "usage", *(f"video.{name}" for name in _VIDEO)),
-    "teach": (
-        *("trajectory_id", "status", "protocol", "teacher", "final_answer", "answer_shown", "interval_shown"),
-        *("usage", "error", "reflection.max_turns", "hints.list.element.level"),
-        *(f"turns.list.element.{name}" for name in _TURN),
-    ),
-    "replay": tuple(arrow_schema(Verdict).names),
-}
-"""What is read of each file. Pixels, raw texts and frames stay where they are."""
+_RECORDS = ROWS | {"plan": Planned}
 
+_STAGES = ("replay", "teach", "caption")
+"""In this order, so that of a run that goes on no shard is seen without what came before it."""
+
+_FILE = re.compile(r"shard-(\d+)\.parquet")
+_SHARD = Column("shard", r"regexp_extract(r.filename, 'shard-(\d+)\.parquet$', 1)::BIGINT", "")
 _ID = Column("trajectory_id", "r.trajectory_id", "")
-_STAGED = {
-    "caption": (Column("video_id", "r.video_id", ""), *CAPTIONED, *USAGE),
-    "teach": (_ID, *ROLLED_OUT),
-    "replay": (_ID, *VERDICT, Column("has_verdict", "true", "")),
+_AS_PLANNED = (_ID, _SHARD, *(column for column in PLANNED if column.name not in ("trajectory_id", "shard")))
+_TAUGHT = (*_AS_PLANNED, *ROLLED_OUT, *TURNS)
+_REST = tuple(column for column in _TAUGHT if column.name not in {"shard", *(told.name for told in TOLD)})
+_NAMES_REST = re.compile(rf"\b({'|'.join(column.name for column in _REST)})\b|(?<!count\()\*", re.IGNORECASE)
+"""Whether a query may name a column that no verdict tells; `*` names them all."""
+_FROM_ROWS = re.compile(r"\brows\b", re.IGNORECASE)
+
+_JUDGED = (*VERDICT, Column("has_verdict", "true", ""))
+
+_VIEWS = {
+    "plan": PLANNED,
+    "caption": (_SHARD, Column("video_id", "r.video_id", ""), *CAPTIONED, *USAGE),
+    "teach": (_ID, _SHARD),
+    "replay": (_ID, _SHARD, Column("n_trainable", "r.n_trainable", ""), *_JUDGED),
 }
 
-_JOIN = """
-CREATE TABLE rows AS SELECT *, {flags} FROM (
-    SELECT p.*, c.* EXCLUDE (shard, video_id, {usage}), t.* EXCLUDE (shard, trajectory_id)
-        REPLACE (coalesce(t.status, 'not_run') AS status),
-        v.* EXCLUDE (shard, trajectory_id) REPLACE (coalesce(v.has_verdict, false) AS has_verdict)
-    FROM plan p
-    LEFT JOIN caption c ON c.shard = p.shard AND c.video_id = p.video_id
-    LEFT JOIN teach t ON t.trajectory_id = p.trajectory_id
-    LEFT JOIN replay v ON v.trajectory_id = p.trajectory_id
+_ROWS = """
+CREATE OR REPLACE VIEW rows AS SELECT *, {generation} AS generation, {flags} FROM (
+    SELECT a.* REPLACE (coalesce(a.has_verdict, false) AS has_verdict), c.* EXCLUDE (shard, video_id, {usage})
+    FROM ({attempts}) a LEFT JOIN caption c ON c.shard = a.shard AND c.video_id = a.video_id
 )
 """
+_BY_TRAJECTORY = """
+SELECT t.*, v.* EXCLUDE (trajectory_id, shard, n_trainable)
+FROM (SELECT {columns} FROM {source} r) t LEFT JOIN replay v ON v.trajectory_id = t.trajectory_id
+"""
+_BY_VERDICT = "SELECT {columns} FROM {verdicts} r"
+_WITH_REST = """
+SELECT v.*, t.* EXCLUDE (trajectory_id) FROM ({by_verdict}) v
+LEFT JOIN (SELECT {rest} FROM {source} r) t ON t.trajectory_id = v.trajectory_id
+"""
 
-_LOCKS = (
-    "SET enable_external_access = false",
-    "SET autoload_known_extensions = false",
-    "SET autoinstall_known_extensions = false",
-    "SET python_enable_replacements = false",
-    "SET lock_configuration = true",
-)
-
-_REFUSED = {"SUBQUERY": "a subquery", "WINDOW": "a window function", "STAR": "*", "PARAMETER": "a parameter"}
+_UNREADABLE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InternalException)
 
 
 class Rows:
-    """The rows of a run, loaded once. files: every committed shard with its footer.
+    """The rows of a run, as it was when this was made. files: every committed shard with its footer.
 
+    planned: how many attempts there are. The files are read when a query asks, and only the columns that it names.
     Raises UserError where the URL is no run directory, Fatal where plan and shards contradict each other.
     """
 
     def __init__(self, store: RunStore) -> None:
         self.store = store.require()
-        self.files: list[ShardFile] = []
-        self._generation_of: dict[int, int] = {}
+        self._data = Database(store.storage)
+        sizes = {stage: _sizes(store, stage) for stage in _STAGES}
+        names = {stage: [store.shard_name(stage, shard) for shard in sizes[stage]] for stage in _STAGES}
+        names["plan"] = [f"plan/{name}" for name in store.storage.names("plan", ".parquet")]
+        with ThreadPoolExecutor() as pool:
+            footers = dict(zip(names, pool.map(self._data.footers, names.values()), strict=True))
         settings = self.store.recorded_settings() or {}
         self._fingerprints = {0: {stage: fingerprint(of) for stage, of in settings.items()}}
-        self._db = duckdb.connect(":memory:")
-        self._load_plan()
-        for stage in _STAGED:
-            self._load_stage(stage)
-        self._check_conservation()
-        usage = ", ".join(column.name for column in USAGE)
-        self._db.execute(_JOIN.format(flags=selected(FLAGS), usage=usage))
-        self._db.execute("DROP TABLE plan; DROP TABLE teach; DROP TABLE replay")
-        for lock in _LOCKS:
-            self._db.execute(lock)
+        self._regenerated = self._regenerations(names["plan"], footers["plan"])
+        for stage, columns in _VIEWS.items():
+            kind = "TABLE" if stage == "caption" else "VIEW"
+            source = self._data.source(_RECORDS[stage], names[stage])
+            self._run(f"CREATE {kind} {stage} AS SELECT {selected(columns)} FROM {source} r")
+        told = {"plan": "0", "teach": "0", "replay": "count(n_trainable)"}
+        with ThreadPoolExecutor() as pool:
+            found = dict(zip(told, pool.map(lambda table: counted(self._run, table, told[table]), told), strict=True))
+        conserve(self._run, store.url, {stage: sizes[stage] for stage in ("teach", "replay")}, found)
+        rows = {stage: {shard: part.rows for shard, part in parts.items()} for stage, parts in found.items()}
+        rows["caption"] = dict(self._run("SELECT shard, count(*) FROM caption GROUP BY 1"))
+        self.planned = sum(rows["plan"].values())
+        self.files = [
+            ShardFile(stage, shard, rows[stage].get(shard, 0), size, footer)
+            for stage in reversed(_STAGES)
+            for (shard, size), footer in zip(sizes[stage].items(), footers[stage], strict=True)
+        ]
+        whole = {shard for shard, part in found["replay"].items() if part.told == part.rows}
+        self._told = [shard for shard in sizes["teach"] if shard in whole]
+        self._untold = [shard for shard in sizes["teach"] if shard not in whole]
+        self._create_rows(whole=True)
+        self._run("CREATE TABLE shape AS SELECT * FROM rows LIMIT 0")
+        self._create_rows(whole=False)
+        self._data.lock([name for stage in names for name in names[stage]])
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -105,148 +120,81 @@ class Rows:
 
     def fingerprints_of(self, shard: int) -> dict[str, str]:
         """The same of the attempts of a shard: a regeneration may have had other settings."""
-        return self._fingerprints[self._generation_of.get(shard, 0)]
+        return self._fingerprints[
+            next((n for n, (first, last) in self._regenerated.items() if first <= shard <= last), 0)
+        ]
+
+    def _regenerations(self, names: Sequence[str], footers: Sequence[dict[str, Any]]) -> dict[int, tuple[int, int]]:
+        """The first and the last shard of each regeneration. names, footers: of the plan's parts."""
+        verifier = (self.store.recorded_settings() or {})["replay"] if self.store.verifier else None
+        found = {}
+        for name, footer in zip(names, footers, strict=True):
+            if ordered := generation_in(footer):
+                source = self._data.source(Planned, [name])
+                found[ordered.number] = self._run(f"SELECT min(shard), max(shard) FROM {source}")[0]
+                self._fingerprints[ordered.number] = ordered.fingerprints(verifier)
+        return found
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """The result of a query whose conditions were checked. Raises UserError where a row's value breaks one."""
+        """The result of a query whose conditions were checked; any thread may ask.
+
+        Raises UserError where a row's value breaks a condition, Fatal where a file cannot be read.
+        """
+        if not self._whole and _FROM_ROWS.search(sql) and _NAMES_REST.search(sql):
+            self._create_rows(whole=True)
         try:
-            cursor = self._db.execute(sql)
+            cursor = self._data.sql.cursor().execute(sql)
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except _UNREADABLE as error:
+            raise self._unreadable(error) from error
         except duckdb.Error as error:
-            raise UserError(f"the condition cannot be evaluated: {_first_line(error)}") from error
+            raise UserError(f"the condition cannot be evaluated: {first_line(error)}") from error
 
     def check(self, condition: str) -> str:
-        """A condition as one parenthesised expression. Raises UserError where it is anything else.
+        """A condition as one parenthesised expression (see `checked`). Raises UserError where it is anything else."""
+        return checked(self._data.sql.cursor(), "shape", condition)
 
-        Allowed are expressions of the columns and functions that give the same result every time; refused are further
-        statements, subqueries, aggregates, unknown columns, and whatever is not true or false.
+    def _create_rows(self, whole: bool) -> None:
+        """The view, from shards whose verdicts tell what is mostly asked for, from the others, and from the plan.
+
+        whole: with the columns that no verdict tells, too, for which every trajectory must be looked up.
         """
-        wrapped = f"({condition}\n)"
-        # What parses both inside brackets and without is one expression that closes no bracket of ours.
-        for shape in (wrapped, condition):
-            self._refuse_foreign(self._parsed(f"SELECT 1 FROM rows WHERE {shape}", condition), condition)
-        try:
-            self._db.execute(f"EXPLAIN SELECT 1 FROM rows WHERE {wrapped}")
-            described = self._db.execute(f"DESCRIBE SELECT {wrapped} FROM rows").fetchall()
-        except duckdb.Error as error:
-            raise UserError(f"condition {_quoted(condition)}: {_first_line(error)}") from error
-        if described[0][1] != "BOOLEAN":
-            raise UserError(f"condition {_quoted(condition)} gives {described[0][1]}, not true or false: compare it")
-        return wrapped
-
-    def _parsed(self, sql: str, condition: str) -> Any:
-        (text,) = self._db.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone() or ("{}",)
-        parsed = json.loads(text)
-        if parsed.get("error", True) or len(parsed["statements"]) != 1:
-            fault = parsed.get("error_message", "not one expression")
-            raise UserError(f"condition {_quoted(condition)} is not one SQL expression: {fault.splitlines()[0]}")
-        return parsed["statements"][0]["node"].get("where_clause")
-
-    def _refuse_foreign(self, tree: Any, condition: str) -> None:
-        nodes = list(_nodes(tree))
-        bound = {name for node in nodes if node.get("class") == "LAMBDA" for name in _names(node.get("lhs"))}
-        for node in nodes:
-            kind = node.get("class")
-            if kind in _REFUSED:
-                raise UserError(
-                    f"condition {_quoted(condition)} holds {_REFUSED[kind]}; only columns of a row are allowed"
-                )
-            if kind == "COLUMN_REF":
-                self._require_column(node["column_names"], bound, condition)
-            if kind == "FUNCTION":
-                self._require_steady(node["function_name"], condition)
-
-    def _require_column(self, path: list[str], bound: set[str], condition: str) -> None:
-        known = {column.name: column.meaning for column in COLUMNS}
-        name = path[1] if len(path) == 2 and path[0].lower() == "rows" else path[0]
-        if name.lower() in known or name in bound:
-            return
-        close = [f"{n} ({known[n]})" for n in difflib.get_close_matches(name.lower(), known, 2)]
-        guess = f" Did you mean {' or '.join(close)}?" if close else ""
-        quotes = " Texts stand in 'single quotes'." if f'"{name}"' in condition else ""
-        raise UserError(
-            f"condition {_quoted(condition)}: there is no column {name}.{guess}{quotes} Columns: {', '.join(known)}"
+        columns = selected((*TOLD, _SHARD, *_JUDGED))
+        quick = _BY_VERDICT.format(columns=columns, verdicts=self._source("replay", self._told))
+        rest, source = selected((_ID, *_REST)), self._source("teach", self._told)
+        parts = [_WITH_REST.format(by_verdict=quick, rest=rest, source=source) if whole else quick]
+        if self._untold:
+            untold = self._source("teach", self._untold)
+            parts.append(_BY_TRAJECTORY.format(columns=selected(_TAUGHT), source=untold))
+        if self.planned > sum(file.rows for file in self.files if file.stage == "teach"):
+            done = ", ".join(map(str, [*self._told, *self._untold])) or "NULL"
+            parts.append(f"SELECT *, 'not_run' AS status FROM plan WHERE coalesce(shard NOT IN ({done}), true)")
+        usage = ", ".join(column.name for column in USAGE)
+        attempts = " UNION ALL BY NAME ".join(parts)
+        spans = "".join(
+            f" WHEN shard BETWEEN {first} AND {last} THEN {number}"
+            for number, (first, last) in self._regenerated.items()
         )
+        generation = f"(CASE{spans} ELSE 0 END)::BIGINT" if spans else GENERATION.sql
+        self._run(_ROWS.format(generation=generation, flags=selected(FLAGS), usage=usage, attempts=attempts))
+        self._whole = whole
 
-    def _require_steady(self, function: str, condition: str) -> None:
-        unsteady = self._db.execute(
-            "SELECT 1 FROM duckdb_functions() WHERE function_name = ? AND (stability <> 'CONSISTENT' OR "
-            "regexp_matches(macro_definition, '(?i)current_|sleep|select')) LIMIT 1",
-            [function.lower()],
-        ).fetchone()
-        if unsteady:
-            raise UserError(
-                f"condition {_quoted(condition)}: {function}() is not allowed: a cut must come out the same again"
-            )
+    def _source(self, stage: str, shards: Sequence[int]) -> str:
+        return self._data.source(ROWS[stage], [self.store.shard_name(stage, shard) for shard in shards])
 
-    def _load_plan(self) -> None:
-        self._create("plan", Planned, (*PLANNED, GENERATION))
-        for name in self.store.storage.names("plan", ".parquet"):
-            table, _, footer = read_columns(self.store, f"plan/{name}", _READ["plan"])
-            ordered = generation_in(footer)
-            self._insert("plan", table, f"{selected(PLANNED)}, {ordered.number if ordered else 0}::BIGINT")
-            if ordered is not None:
-                self._fingerprints[ordered.number] = self._marks(ordered)
-                self._generation_of |= dict.fromkeys(table["shard"].unique().to_pylist(), ordered.number)
+    def _run(self, sql: str) -> list[tuple[Any, ...]]:
+        """The result of a query of our own, in any thread."""
+        try:
+            return self._data.sql.cursor().execute(sql).fetchall()
+        except duckdb.Error as error:
+            raise self._unreadable(error) from error
 
-    def _marks(self, ordered: Generation) -> dict[str, str]:
-        verifier = (self.store.recorded_settings() or {})["replay"] if self.store.verifier else None
-        return ordered.fingerprints(verifier)
-
-    def _load_stage(self, stage: str) -> None:
-        shard = Column("shard", "0::BIGINT", "")
-        self._create(stage, ROWS[stage], (shard, *_STAGED[stage]))
-        for file, table in read_stage(self.store, stage, _READ[stage]):
-            self.files.append(file)
-            self._insert(stage, table, f"{file.shard}::BIGINT, {selected(_STAGED[stage])}")
-
-    def _create(self, name: str, record: type[Record], columns: tuple[Column, ...]) -> None:
-        self._db.register("incoming", arrow_schema(record).empty_table())
-        self._db.execute(f"CREATE TABLE {name} AS SELECT {selected(columns)} FROM incoming r")
-
-    def _insert(self, name: str, table: pa.Table, columns: str) -> None:
-        self._db.register("incoming", table)
-        self._db.execute(f"INSERT INTO {name} SELECT {columns} FROM incoming r")
-        self._db.unregister("incoming")
-
-    def _check_conservation(self) -> None:
-        """Every attempt is planned once; a committed shard has each of its attempts once, and no other."""
-        queries = {"planned twice": "SELECT trajectory_id FROM plan GROUP BY 1 HAVING count(*) > 1 ORDER BY 1"}
-        for stage in ("teach", "replay"):
-            found = f"SELECT trajectory_id, shard, count(*) AS n FROM {stage} GROUP BY ALL"
-            done = ", ".join(str(file.shard) for file in self.files if file.stage == stage) or "NULL"
-            due = f"SELECT trajectory_id, shard FROM plan WHERE shard IN ({done})"
-            queries[f"not once in the rows of the {stage} stage, as planned"] = (
-                f"SELECT trajectory_id FROM ({due}) p FULL JOIN ({found}) f USING (trajectory_id, shard) "
-                "WHERE p.trajectory_id IS NULL OR n IS DISTINCT FROM 1 ORDER BY 1"
-            )
-        for fault, query in queries.items():
-            if off := self._db.execute(query).fetchall():
-                ids = ", ".join(row[0] for row in off[:3])
-                raise Fatal(f"{self.store.url}: {len(off)} attempts are {fault}, such as {ids}")
+    def _unreadable(self, error: duckdb.Error) -> Fatal:
+        return Fatal(f"{self.store.url} cannot be read: {first_line(error)}")
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        yield tree
-        for value in tree.values():
-            yield from _nodes(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _nodes(value)
-
-
-def _names(tree: Any) -> Iterator[str]:
-    for node in _nodes(tree):
-        if node.get("class") == "COLUMN_REF":
-            yield node["column_names"][0]
-
-
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def _quoted(condition: str) -> str:
-    line = " ".join(condition.split())
-    return f"`{line if len(line) <= 120 else line[:117] + '...'}`"
+def _sizes(store: RunStore, stage: str) -> dict[int, int]:
+    """The bytes of each committed shard, by its number."""
+    found = ((_FILE.fullmatch(file.name), file.bytes) for file in store.storage.files(store.folder(stage)))
+    return {int(name[1]): size for name, size in found if name}

@@ -170,6 +170,23 @@ def grounding(zoomed: Sequence[Interval], clues: Sequence[Interval]) -> Groundin
     )
 
 
+def told(trajectory: Trajectory) -> dict[str, object]:
+    """What a verdict tells of the trajectory itself, by field, so that statistics need not read trajectories."""
+    zoomed = spans(zooms(trajectory))
+    return {
+        "think_chars": sum(len(turn.think) for turn in trajectory.turns),
+        "n_invalid": sum(turn.error != "" for turn in trajectory.turns),
+        "n_cut_off": sum(turn.error == "cut_off" for turn in trajectory.turns),
+        "n_trainable": sum(turn.trainable for turn in trajectory.turns),
+        "zoom_starts_s": tuple(start for start, _ in zoomed),
+        "zoom_ends_s": tuple(end for _, end in zoomed),
+        "source": trajectory.question.source,
+        "teacher": trajectory.teacher,
+        "usage": trajectory.usage,
+        "failure": trajectory.error,
+    }
+
+
 def redundant(done: Sequence[Action]) -> int:
     """How many zooms show nothing that those before did not.
 

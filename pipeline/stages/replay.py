@@ -288,4 +288,4 @@ def _unjudged(trajectory: Trajectory, failure: Failure | None) -> Verdict:
         verifier=None,
         verifier_tokens=0,
         error=failure,
-    )
+    ).model_copy(update=checks.told(trajectory))

@@ -151,8 +151,13 @@ def test_json_has_stable_names_and_is_strict(store: RunStore, capsys: pytest.Cap
             "totals",
             "spent",
             "means",
+            "distributions",
+            "groups",
+            "by",
+            "per_shard",
             "shards",
             "agreement",
+            "compare",
         ]
     )
     assert [level["level"] for level in found["funnel"]] == ["planned", *LEVELS]
@@ -163,6 +168,7 @@ def test_json_has_stable_names_and_is_strict(store: RunStore, capsys: pytest.Cap
         "questions": 6,
         "questions_kept": 1,
         "verifier_tokens": 80,
+        "usd_per_kept": None,
     }
     assert found["spent"]["teach"]["cost_usd"] is None
     first = found["shards"][0]
