@@ -75,6 +75,11 @@ kept, out of {{ shards }} shards of one run. No model was called to cut them: th
 A row is kept where all of this is true (a clause that is NULL counts as failed):
 
 <pre>{{ clauses }}</pre>
+{% if thinning %}
+
+Of those rows:
+
+{% endif %}
 {% for sentence in thinning %}
 {{ loop.index }}. {{ sentence }}
 {% endfor %}
@@ -223,7 +228,7 @@ def render(card: Card) -> str:
 
 
 def _lineage(card: Card) -> list[tuple[str, str]]:
-    stages = [(f"fingerprint of the {stage} stage's settings", mark) for stage, mark in card.fingerprints.items()]
+    stages = [(f"fingerprint of the settings of {stage}", mark) for stage, mark in card.fingerprints.items()]
     told = [(meaning, card.identity[key]) for key, meaning in _LINEAGE.items()]
     return [*card.makers.items(), *stages, *told]
 

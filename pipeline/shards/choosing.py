@@ -36,8 +36,8 @@ FROM (
 """
 _KEPT = """
 CREATE OR REPLACE TABLE kept AS
-SELECT shard, trajectory_id, protocol, teacher, verifier, n_zooms, evidence_gain, p_gold_evidence, grounding_iou,
-    p_gold_steps, n_attempts, n_correct, row_number() OVER (ORDER BY trajectory_id) - 1 AS rank
+SELECT shard, video_id, trajectory_id, protocol, teacher, verifier, n_zooms, evidence_gain, p_gold_evidence,
+    grounding_iou, p_gold_steps, n_attempts, n_correct, row_number() OVER (ORDER BY trajectory_id) - 1 AS rank
 FROM candidates LEFT JOIN questions USING (question_id) WHERE lost IS NULL AND {unit} ORDER BY shard, rank
 """
 _TOO_MANY = """

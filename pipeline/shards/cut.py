@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from pipeline.shards.card import Card, Tally, identity_in, render, tally_in
 from pipeline.shards.choosing import LEARNABLE, choose
-from pipeline.shards.export import MEDIA_FOLDER, Exporter
+from pipeline.shards.collecting import Show
+from pipeline.shards.export import MEDIA_FOLDER, Exporter, Shelf
 from pipeline.shards.formats.layout import Layout, Media
 from pipeline.shards.funnel import Funnel
 from pipeline.shards.lineage import LINEAGE, identity, lineage, require_same
 from pipeline.shards.order import Order
 from pipeline.shards.plot import PLOT, plot
 from pipeline.shards.table import Rows
-from pipeline.shards.tokens import TokenCounter
-from pipeline.shards.writing import Show, write_records
+from pipeline.shards.writing import write_records
 from pipeline.storage import Storage
 from schemas.errors import UserError
 
@@ -59,8 +59,9 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None) -> Cut:
     if (readme := storage.read_or_none(f"{folder}/README.md")) is not None:
         require_same(order.name, identity_in(readme), mark)
         return _result(url, False, found, tally_in(readme))
-    _clear(storage, folder)
     exporter = _exporter(rows, order, mark, media, layout, folder)
+    counter = exporter.counter  # a tokenizer that cannot be loaded is told of before anything is written
+    _clear(storage, folder)
     tally = write_records(rows, order, mark, exporter, folder, show)
     storage.write(f"{folder}/{PLOT}", plot(found, _zooms(rows)))
     written = {"rows": tally.rows, "not_written": dict(tally.dropped)}
@@ -78,7 +79,7 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None) -> Cut:
         makers=_makers(rows),
         schema=exporter.schema,
         suffix=layout.suffix,
-        counted=None if exporter.counter is None else exporter.counter.sees,
+        counted=None if counter is None else counter.sees,
     )
     storage.write(f"{folder}/README.md", render(card).encode())
     return _result(url, True, found, tally)
@@ -128,13 +129,6 @@ def _clear(storage: Storage, folder: str) -> None:
 def _exporter(
     rows: Rows, order: Order, identity: dict[str, str], media: Media, layout: Layout, folder: str
 ) -> Exporter:
-    kept: set[str] = set()
-
-    def keep(name: str, data: bytes) -> None:
-        if name not in kept:
-            kept.add(name)
-            rows.store.storage.write(f"{folder}/{name}", data)
-
     return Exporter(
         kind=order.kind,
         media=media,
@@ -143,7 +137,7 @@ def _exporter(
         origin={"run_fingerprint": identity["run_fingerprint"], "kept_by": identity["condition"]},
         test_share=order.test_share,
         seed=order.seed,
-        counter=TokenCounter(order.tokenizer) if order.tokenizer else None,
+        tokenizer=order.tokenizer,
         max_tokens=order.max_tokens,
-        keep=keep,
+        shelf=Shelf(rows.store.storage, folder),
     )

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from pipeline.shards.formats.layout import Example, Kind, Layout, Media, Piece, 
 from pipeline.shards.pictures import Encoded, VideoPictures
 from pipeline.shards.samples import Facts, Shown, corrections_only, rl_sample, sft_samples, step_samples
 from pipeline.shards.tokens import TokenCounter
+from pipeline.storage import Storage
 from schemas.errors import Fatal, Rejected
 from schemas.trajectory import Trajectory
 
@@ -47,8 +49,23 @@ class _Part:
 
 
 @dataclass
+class Shelf:
+    """Where the media files of a cut go: each one is written once by a process, and every process writes the same."""
+
+    storage: Storage
+    folder: str
+    names: set[str] = field(default_factory=set)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Stores a file by its path below the cut."""
+        if name not in self.names:
+            self.names.add(name)
+            self.storage.write(f"{self.folder}/{name}", data)
+
+
+@dataclass
 class Exporter:
-    """Makes the records of an order. keep: stores a media file by its path below the cut; dropped: rows by reason."""
+    """Makes the records of an order, here or in another process. dropped: rows by reason, until they are taken."""
 
     kind: Kind
     media: Media
@@ -57,15 +74,20 @@ class Exporter:
     origin: dict[str, str]
     test_share: float
     seed: int
-    counter: TokenCounter | None
+    tokenizer: str
     max_tokens: int | None
-    keep: Callable[[str, bytes], None]
+    shelf: Shelf
     dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def counter(self) -> TokenCounter | None:
+        """Counts tokens where that was asked for. Raises UserError where the tokenizer cannot be loaded."""
+        return _counter(self.tokenizer) if self.tokenizer else None
 
     @property
     def schema(self) -> pa.Schema:
         """Of all records, whatever they hold."""
-        return self.layout.schema if self.counter is None else self.layout.schema.append(TOKENS)
+        return self.layout.schema if not self.tokenizer else self.layout.schema.append(TOKENS)
 
     def records(self, trajectories: Sequence[Trajectory], facts: dict[str, Facts]) -> Iterable[list[Made]]:
         """The records of one video after the other, so that the pictures of one at a time are held.
@@ -122,7 +144,8 @@ class Exporter:
         return short
 
     def _count(self, piece: Piece) -> int | None:
-        return None if self.counter is None else self.counter.count(piece.messages, piece.images)
+        counter = self.counter
+        return None if counter is None else counter.count(piece.messages, piece.images)
 
     def _record(self, part: "_Part", pictures: VideoPictures | None) -> Made | None:
         """A part as a record; None where it is dropped, which is counted."""
@@ -136,7 +159,7 @@ class Exporter:
         _require_parity(self.layout, piece, columns)
         if self.media == "files":
             for picture in encoded:
-                self.keep(f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}", picture.data)
+                self.shelf.keep(f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}", picture.data)
         example = piece.example
         extra = {} if part.tokens is None else {TOKENS.name: part.tokens}
         return Made(example.split, example.number, part.number, columns | extra)
@@ -146,6 +169,11 @@ class Exporter:
         if self.media == "files":
             return f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}"
         return {"bytes": picture.data, "path": picture.name}
+
+
+@cache
+def _counter(tokenizer: str) -> TokenCounter:
+    return TokenCounter(tokenizer)
 
 
 def split_of(video_id: str, seed: int, test_share: float) -> Split:
