@@ -27,7 +27,7 @@ def near_duplicates(texts: Sequence[Text], likeness: float) -> list[str]:
     """The keys of texts that are at least so alike, in 0..1, as one that comes before them and stays.
 
     Likeness is 1 - insertions and deletions that turn one text into the other / characters of both, of the texts in
-    lower case with letters and digits of any script alone; texts without any are alike to none.
+    lower case, as words of letters and digits of any script; texts without any are alike to none.
     """
     from rapidfuzz.distance import Indel
     from rapidfuzz.utils import default_process
@@ -35,7 +35,7 @@ def near_duplicates(texts: Sequence[Text], likeness: float) -> list[str]:
     staying: list[str] = []
     found = list[str]()
     for item in texts:
-        text = default_process(item.text)
+        text = " ".join(default_process(item.text).split())
         if any(Indel.normalized_similarity(text, other, score_cutoff=likeness) >= likeness for other in staying):
             found.append(item.key)
         elif text:

@@ -24,9 +24,11 @@ def kept_attempts(store: RunStore, shard: int, ids: Collection[str]) -> list[Tra
     if not wanted.num_rows or not wanted.schema.equals(arrow_schema(Trajectory)):
         return from_table(Trajectory, wanted)
     overviews = _shared_overviews(wanted)
-    rows = wanted.drop_columns(["overview"]).to_pylist()
+    place = wanted.column_names.index("overview")
+    empty = pa.nulls(wanted.num_rows, wanted.schema.field(place).type)
+    rows = wanted.set_column(place, "overview", empty).to_pylist()
     build = builder(Trajectory)
-    return [build({**row, "overview": overview}) for row, overview in zip(rows, overviews, strict=True)]
+    return [build(row | {"overview": overview}) for row, overview in zip(rows, overviews, strict=True)]
 
 
 def _shared_overviews(table: pa.Table) -> list[Overview | None]:
