@@ -16,20 +16,22 @@ _set = object.__setattr__
 def builder(record: type[Record]) -> Build:
     """A function that makes a record of a row of a table with the record's schema, without looking at its values.
 
-    It is what pydantic's `model_construct` does, for nested records, too; the row becomes the record's own.
+    It is what pydantic's `model_construct` does, for nested records, too; the row becomes the record's own. A field
+    that the row lacks the record lacks, too.
     """
     parts = [(name, _of(field.annotation)) for name, field in record.model_fields.items()]
-    nested = [(name, part) for name, part in parts if part is not None]
     names = set(record.model_fields)
+    nested = [(name, part) for name, part in parts if part is not None]
 
     def build(row: Any) -> Any:
         if isinstance(row, Record):
             return row
         for name, inner in nested:
-            row[name] = inner(row[name])
+            if name in row:
+                row[name] = inner(row[name])
         made = record.__new__(record)
         _set(made, "__dict__", row)
-        _set(made, "__pydantic_fields_set__", names)
+        _set(made, "__pydantic_fields_set__", names if len(row) == len(names) else set(row))
         _set(made, "__pydantic_extra__", None)
         _set(made, "__pydantic_private__", None)
         return made

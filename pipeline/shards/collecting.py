@@ -25,7 +25,10 @@ _ROWS_AT_A_TIME = 2_000
 """Kept rows whose facts are asked for at a time, at least."""
 
 _ALONE, _PICTURED_ALONE = 20_000, 1_000
-"""Up to so many kept rows one process does, for others take seconds to start; fewer with pictures to decode."""
+"""Up to so much work one process does, for others take seconds to start; less where each row has pictures to decode."""
+
+_SHARD = 50
+"""To read a shard takes as long as to render so many rows."""
 
 _MOST_PROCESSES = 8
 
@@ -58,8 +61,8 @@ def collect(rows: Rows, exporter: Exporter, show: Show, processes: int | None = 
     unit = "shard, video_id" if pictured else "shard"
     (kept,) = rows.query(f"SELECT count(*) AS n, count(DISTINCT ({unit})) AS tasks FROM kept")
     if processes is None:
-        alone = kept["n"] <= (_PICTURED_ALONE if pictured else _ALONE)
-        processes = 1 if alone else min(len(os.sched_getaffinity(0)), _MOST_PROCESSES, kept["tasks"])
+        work, most = (kept["n"], _PICTURED_ALONE) if pictured else (kept["n"] + _SHARD * kept["tasks"], _ALONE)
+        processes = 1 if work <= most else min(len(os.sched_getaffinity(0)), _MOST_PROCESSES, kept["tasks"])
     tasks = _tasks(rows, pictured)
     made = _here(rows.store, exporter, tasks) if processes == 1 else _there(rows.store, exporter, tasks, processes)
     for done, found in enumerate(made):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.shards.building import builder
 from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
 from prompts.rendering import said, states
@@ -168,17 +167,14 @@ def _rendered(
 
 
 def _reference(frame: Frame) -> MediaReference:
-    made: MediaReference = builder(MediaReference)(
-        {
-            "index": frame.index,
-            "time_s": frame.time_s,
-            "width": frame.width,
-            "height": frame.height,
-            "hash": frame.hash,
-            "stamped": frame.stamped,
-        }
+    return MediaReference(
+        index=frame.index,
+        time_s=frame.time_s,
+        width=frame.width,
+        height=frame.height,
+        hash=frame.hash,
+        stamped=frame.stamped,
     )
-    return made
 
 
 def _video(trajectory: Trajectory) -> VideoReference:
