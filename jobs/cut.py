@@ -32,7 +32,7 @@ def cut(run: str, order: "Order", verifier: str = "") -> None:
 
     rows = Rows(RunStore(run, verifier))
     with _progress() as show:
-        made = make(rows, order, show)
+        made = make(rows, order, show, alone=False)
     _report(made, run)
 
 

@@ -52,17 +52,17 @@ class Collected:
     dropped: Counter[str]
 
 
-def collect(rows: Rows, exporter: Exporter, show: Show, processes: int | None = None) -> Iterator[Collected]:
-    """All kept rows as records. processes: to use; None: as many as pay.
+def collect(rows: Rows, exporter: Exporter, show: Show, alone: bool) -> Iterator[Collected]:
+    """All kept rows as records. alone: in this process, however many there are.
 
     Raises Fatal where a kept row is not found again or cannot be rendered faithfully.
     """
     pictured = exporter.media != "reference"
     unit = "shard, video_id" if pictured else "shard"
     (kept,) = rows.query(f"SELECT count(*) AS n, count(DISTINCT ({unit})) AS tasks FROM kept")
-    if processes is None:
-        work, most = (kept["n"], _PICTURED_ALONE) if pictured else (kept["n"] + _SHARD * kept["tasks"], _ALONE)
-        processes = 1 if work <= most else min(len(os.sched_getaffinity(0)), _MOST_PROCESSES, kept["tasks"])
+    work, most = (kept["n"], _PICTURED_ALONE) if pictured else (kept["n"] + _SHARD * kept["tasks"], _ALONE)
+    alone = alone or work <= most
+    processes = 1 if alone else min(os.cpu_count() or 1, _MOST_PROCESSES, kept["tasks"])
     tasks = _tasks(rows, pictured)
     made = _here(rows.store, exporter, tasks) if processes == 1 else _there(rows.store, exporter, tasks, processes)
     for done, found in enumerate(made):

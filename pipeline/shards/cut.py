@@ -41,8 +41,11 @@ class Cut:
     dropped: tuple[tuple[str, int], ...]
 
 
-def cut(rows: Rows, order: Order, show: Show = lambda done, total: None) -> Cut:
+def cut(rows: Rows, order: Order, show: Show = lambda done, total: None, alone: bool = True) -> Cut:
     """Writes RUN/cuts/NAME: records first, README.md last, which completes it. The same order gives the same bytes.
+
+    alone: without other processes, which many rows pay for, but which a script without `if __name__ == "__main__"`
+    cannot start.
 
     Raises UserError for a bad name or condition, for what the format cannot hold, or where the name is taken by another
     cut; Fatal where a row cannot be rendered faithfully, or on a full disk.
@@ -62,7 +65,7 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None) -> Cut:
     exporter = _exporter(rows, order, mark, media, layout, folder)
     counter = exporter.counter  # a tokenizer that cannot be loaded is told of before anything is written
     _clear(storage, folder)
-    tally = write_records(rows, order, mark, exporter, folder, show)
+    tally = write_records(rows, order, mark, exporter, folder, show, alone)
     storage.write(f"{folder}/{PLOT}", plot(found, _zooms(rows)))
     written = {"rows": tally.rows, "not_written": dict(tally.dropped)}
     storage.write(f"{folder}/{LINEAGE}", lineage(rows, condition, mark, found, written))

@@ -16,7 +16,13 @@ _BUCKET, _PICTURED_BUCKET = 5_000, 64
 
 
 def write_records(
-    rows: Rows, order: Order, identity: dict[str, str], exporter: Exporter, folder: str, show: Show
+    rows: Rows,
+    order: Order,
+    identity: dict[str, str],
+    exporter: Exporter,
+    folder: str,
+    show: Show,
+    alone: bool,
 ) -> Tally:
     """Writes the records and what stands beside them. Raises Fatal where a kept row is not found again."""
     storage, layout, dropped = rows.store.storage, exporter.layout, Counter[str]()
@@ -24,7 +30,7 @@ def write_records(
     with ExitStack() as stack:
         bucket = _PICTURED_BUCKET if exporter.media == "embedded" else _BUCKET
         spills = {split: stack.enter_context(Spill(exporter.schema, bucket)) for split in order.splits}
-        for found in collect(rows, exporter, show):
+        for found in collect(rows, exporter, show, alone):
             dropped += found.dropped
             for split, table in found.tables.items():
                 spills[split].add(table)

@@ -92,7 +92,7 @@ def test_a_kept_row_that_is_not_found_again_stops_the_cut(tmp_path: Path) -> Non
     media, layout = NATIVE.layout("sft", None)
     exporter = Exporter("sft", media, layout, "all", {}, 0.0, 0, "", None, Shelf(store.storage, "cuts/none"))
     with pytest.raises(Fatal, match="1 rows are kept, 0 were found again"):
-        list(collecting.collect(rows, exporter, lambda done, total: None))
+        list(collecting.collect(rows, exporter, lambda done, total: None, alone=True))
 
 
 @pytest.mark.parametrize(("name", "media"), [("native", "reference"), ("native", "embedded"), ("ms-swift", "files")])
