@@ -166,9 +166,11 @@ def clean(
 @app.command()
 def cut(
     run: RunDirectory,
-    name: Annotated[str, typer.Argument(help="Name of the cut: RUN/cuts/NAME.")],
-    preset: Annotated[str | None, typer.Option(help="A named condition; `default` where neither is given.")] = None,
-    where: Annotated[str | None, typer.Option(metavar="SQL", help="A condition over the columns of `stats`.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the cut: RUN/cuts/NAME; not needed with --explain.")] = "",
+    preset: Annotated[
+        str | None, typer.Option(help="A named condition (see `presets`), or a YAML file; `default` without --where.")
+    ] = None,
+    where: Annotated[str | None, typer.Option(metavar="SQL", help="A condition over the columns of `columns`.")] = None,
     kind: Annotated[
         Literal["sft", "rl", "rl-steps"],
         typer.Option("--for", help="Rows for supervised training, for RL on questions, or on single zooms."),
@@ -182,20 +184,76 @@ def cut(
         Literal["all", "corrections"],
         typer.Option(help="Of a wrong rollout that was corrected: learn all turns, or its corrections only."),
     ] = "all",
+    pass_rate_above: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Keep questions more of whose attempts were right.")
+    ] = None,
+    pass_rate_below: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Keep questions fewer of whose attempts were right.")
+    ] = None,
+    distinct_questions: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Of questions on one video that are so alike, keep one.")
+    ] = None,
+    distinct_thoughts: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Of attempts on one video that think so alike, keep one.")
+    ] = None,
+    per_question: Annotated[int | None, typer.Option(help="Attempts to keep of a question, at most.")] = None,
+    per_video: Annotated[int | None, typer.Option(help="Of a video; for rl, questions.")] = None,
+    per_letter: Annotated[int | None, typer.Option(help="Of a reference letter; for rl, questions.")] = None,
+    best_by: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Keep the attempts of a question that have most of it (-COLUMN: least)."),
+    ] = None,
     test_share: Annotated[float, typer.Option(help="Share of the videos whose rows are for test.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Draws the test videos.")] = 0,
+    seed: Annotated[int, typer.Option(help="Draws the test videos, and what stays where there is too much.")] = 0,
     tokenizer: Annotated[str, typer.Option(metavar="MODEL", help="Count tokens as this model does.")] = "",
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Drop rows with more tokens.")] = None,
     rows_per_file: Annotated[
         int | None, typer.Option(min=1, help="Of Parquet; default: 10000, or 256 with pictures.")
     ] = None,
+    mb_per_file: Annotated[int | None, typer.Option(min=1, help="Of Parquet, in megabytes before compression.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each clause drops; write nothing.")] = False,
     verifier: FurtherVerifier = "",
 ) -> None:
     """Write the rows that meet a condition as a trainer reads them. Calls no model."""
-    from jobs.cut import Export, cut
+    from jobs import cut as job
+    from pipeline.shards.formats.known import known_format
+    from pipeline.shards.order import Order
 
-    export = Export(format, media, learn, test_share, seed, tokenizer, max_tokens)
-    cut(run, name, preset, where, kind, rows_per_file, export, verifier)
+    thinning: dict[str, object] = {
+        "pass_rate_above": pass_rate_above,
+        "pass_rate_below": pass_rate_below,
+        "distinct_questions": distinct_questions,
+        "distinct_thoughts": distinct_thoughts,
+        "per_question": per_question,
+        "per_video": per_video,
+        "per_letter": per_letter,
+        "best_by": best_by,
+    }
+    order = Order(
+        name=name,
+        kind=kind,
+        condition=job.condition(preset, where, kind, thinning),
+        rows_per_file=rows_per_file,
+        bytes_per_file=mb_per_file and mb_per_file * 1_000_000,
+        format=known_format(format),
+        media=media,
+        learn=learn,
+        test_share=test_share,
+        seed=seed,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+    )
+    (job.explain if explain else job.cut)(run, order, verifier)
+
+
+@app.command()
+def presets(
+    name: Annotated[str, typer.Argument(help="Print this one, to read or to make your own of.")] = "",
+) -> None:
+    """List the named conditions for `cut`, with the recipes that they follow."""
+    from jobs.presets.listing import presets
+
+    presets(name)
 
 
 @app.command()

@@ -3,91 +3,75 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from jobs import presets
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.shards.condition import Condition
     from pipeline.shards.cut import Cut
-    from pipeline.shards.export import Learn
-    from pipeline.shards.formats.layout import Kind, Media
+    from pipeline.shards.explain import Explanation
+    from pipeline.shards.formats.layout import Kind
+    from pipeline.shards.order import Order
+    from pipeline.shards.thinning import Thinning
 
 
-ROWS_PER_FILE, PICTURED_ROWS_PER_FILE = 10_000, 256
-"""Rows of a Parquet file where nothing is said; fewer where each holds a hundred pictures."""
+def cut(run: str, order: "Order", verifier: str = "") -> None:
+    """Writes RUN/cuts/NAME. verifier: a further one, whose verdicts are looked at in place of the run's own.
 
-
-@dataclass(frozen=True)
-class Export:
-    """How a cut is written. format: a trainer's; media: None for the format's way; learn: which turns of a
-    corrected rollout carry loss; test_share: of the videos, 0..1."""
-
-    format: str = "native"
-    media: "Media | None" = None
-    learn: "Learn" = "all"
-    test_share: float = 0.0
-    seed: int = 0
-    tokenizer: str = ""
-    max_tokens: int | None = None
-
-
-def cut(
-    run: str,
-    name: str,
-    preset: str | None,
-    where: str | None,
-    kind: "Kind",
-    rows_per_file: int | None = None,
-    export: Export = Export(),
-    verifier: str = "",
-) -> None:
-    """Writes RUN/cuts/NAME with at most `rows_per_file` rows to a file. With both, preset and where must hold.
-
-    verifier: a further one, whose verdicts are looked at in place of the run's own.
-
-    Raises UserError where the run, the name, the preset or the condition is none, or the name is taken; Fatal where the
-    files cannot be written.
+    Raises UserError where the run or the condition is none, or the name is taken; Fatal where the files cannot be
+    written.
     """
-    if rows_per_file is not None and rows_per_file < 1:
-        raise UserError(f"--rows-per-file {rows_per_file}: must be at least 1")
-    from pipeline.shards.cut import Order
     from pipeline.shards.cut import cut as make
-    from pipeline.shards.formats.known import known_format
     from pipeline.shards.table import Rows
     from pipeline.store import RunStore
 
-    format = known_format(export.format)
-    media, _ = format.layout(kind, export.media)
-    order = Order(
-        name=name,
-        kind=kind,
-        condition=_condition(preset, where),
-        rows_per_file=rows_per_file or (PICTURED_ROWS_PER_FILE if media == "embedded" else ROWS_PER_FILE),
-        format=format,
-        media=media,
-        learn=export.learn,
-        test_share=export.test_share,
-        seed=export.seed,
-        tokenizer=export.tokenizer,
-        max_tokens=export.max_tokens,
-    )
     rows = Rows(RunStore(run, verifier))
     with _progress() as show:
-        made = make(rows, order, show)
+        made = make(rows, order, show, alone=False)
     _report(made, run)
 
 
-def _condition(preset: str | None, where: str | None) -> "Condition":
-    from jobs import presets
+def explain(run: str, order: "Order", verifier: str = "") -> None:
+    """Prints what each clause would drop, and writes nothing. Raises UserError as `cut`."""
+    from pipeline.shards.explain import explain as look
+    from pipeline.shards.table import Rows
+    from pipeline.store import RunStore
+
+    _print_explanation(look(Rows(RunStore(run, verifier)), order.condition, order.kind, order.seed))
+
+
+def condition(preset: str | None, where: str | None, kind: "Kind", thinning: dict[str, object]) -> "Condition":
+    """A preset's, a user's, or with both given that where both hold; `default` where neither is.
+
+    thinning: what the command line says of it, by name, in place of what the preset says; None where it is silent.
+    Raises UserError for a preset or a number that there is not.
+    """
     from pipeline.shards import condition
 
     if where is None:
-        return presets.preset(preset or presets.DEFAULT)
-    if preset is None:
-        return condition.where(where)
-    return presets.preset(preset).plus(*condition.where(where).clauses)
+        chosen = presets.preset(preset or presets.DEFAULT, kind)
+    elif preset is None:
+        chosen = condition.where(where)
+    else:
+        chosen = presets.preset(preset, kind).plus(*condition.where(where).clauses)
+    said = {name: value for name, value in thinning.items() if value is not None}
+    return replace(chosen, thinning=_thinning({**chosen.thinning.asked, **said})) if said else chosen
+
+
+def _thinning(said: dict[str, object]) -> "Thinning":
+    from pipeline.shards.thinning import Thinning
+
+    try:
+        return Thinning.model_validate(said)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = str(fault["loc"][0]).replace("_", "-")
+        raise UserError(f"--{name} {fault['input']}: {fault['msg'][0].lower()}{fault['msg'][1:]}") from error
 
 
 def _report(made: "Cut", run: str) -> None:
@@ -107,6 +91,21 @@ def _report(made: "Cut", run: str) -> None:
     )
     if not made.rows and not made.dropped:
         print(f"no attempt meets the condition, so the file is empty; see `zoomtrail stats {run}`")
+
+
+def _print_explanation(found: "Explanation") -> None:
+    from rich.console import Console
+
+    from jobs.tables import add_row, new_table, print_table
+
+    lost = sum(loss.rows for loss in found.funnel.losses if loss.level != "kept")
+    print(f"{_count(found.funnel.planned, 'attempt')} planned; {lost} lost before the condition, {found.judged} judged")
+    plain = not sys.stdout.isatty()
+    table = new_table("", ("drops",), ("in order", "alone", "only it"), "unless")
+    for drop in found.drops:
+        add_row(table, drop.reason, drop.in_order, drop.alone, "" if drop.only is None else drop.only, drop.sql)
+    print_table(Console(highlight=False, width=10_000 if plain else None, no_color=plain), table, plain)
+    print(f"kept {found.funnel.kept}; nothing was written")
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,14 +12,13 @@ from rich.text import Text
 from jobs.presets import DEFAULT, preset
 from jobs.tables import printable
 from pipeline.demo.questions import NEED_A_ZOOM
-from pipeline.shards.cut import Cut, Order, cut
+from pipeline.shards.cut import Cut, cut
 from pipeline.shards.funnel import LEVELS, Funnel
+from pipeline.shards.order import Order
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from prompts.rendering import question_text
 from schemas.trajectory import Observation, Trajectory
-
-ROWS_PER_FILE = 10_000
 
 _QUARTILES = """
 SELECT count(*) AS n, quantile_cont(p_gold_overview, [0.25, 0.5, 0.75]) AS overview,
@@ -53,7 +52,7 @@ def report(console: Console, jobs: Mapping[str, Path], runs: Mapping[str, Path])
 
 
 def _cut(rows: Rows, kind: Literal["sft", "rl"]) -> Cut:
-    return cut(rows, Order(kind, kind, preset(DEFAULT), ROWS_PER_FILE))
+    return cut(rows, Order(kind, kind, preset(DEFAULT, kind)))
 
 
 def _print(console: Console, title: str, table: Table) -> None:

@@ -36,9 +36,11 @@ def message(role: Role, parts: Iterable[Part]) -> Message:
     """A message whose neighbouring texts are joined and whose empty texts are left out."""
     joined: list[Part] = []
     for part in parts:
-        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+        if not isinstance(part, str):
+            joined.append(part)
+        elif joined and isinstance(joined[-1], str):
             joined[-1] += part
-        elif part != "":
+        elif part:
             joined.append(part)
     return Message(role=role, parts=tuple(joined))
 

@@ -12,6 +12,9 @@ from pipeline.shards.condition import Condition
 from pipeline.shards.files import FileKind, pattern
 from pipeline.shards.formats.layout import Format, Kind, Media
 from pipeline.shards.funnel import Funnel
+from pipeline.shards.lineage import LINEAGE
+from pipeline.shards.plot import PLOT
+from pipeline.shards.thinning import in_words
 from schemas.errors import Fatal
 
 MEANINGS = {
@@ -54,7 +57,14 @@ Condition `{{ condition.name | cell }}`: {{ condition.description }}
 Recipe: {{ condition.source }}
 {% endif %}
 
+![How far the attempts came, and how many zooms the kept ones made]({{ plot }})
+
 ## Where the rows come from
+
+Of {{ funnel.planned }} attempts that were planned, {{ funnel.reached.captioned }} had a usable video,
+{{ funnel.reached.answered }} came to an answer, {{ funnel.reached.verified }} were replayed, and {{ funnel.kept }} are
+kept, out of {{ shards }} shards of one run. No model was called to cut them: the same command gives the same bytes.
+`{{ lineage_file }}` tells programs the same, with every shard that was read and how many of its attempts are kept.
 
 | | |
 |---|---|
@@ -65,6 +75,14 @@ Recipe: {{ condition.source }}
 A row is kept where all of this is true (a clause that is NULL counts as failed):
 
 <pre>{{ clauses }}</pre>
+{% if thinning %}
+
+Of those rows:
+
+{% endif %}
+{% for sentence in thinning %}
+{{ loop.index }}. {{ sentence }}
+{% endfor %}
 
 ## What was dropped, and why
 
@@ -142,7 +160,6 @@ _COUNTED = {
 
 
 _LINEAGE = {
-    "run_fingerprint": "fingerprint of the run's settings",
     "shards": "shards of trajectories",
     "inputs": "digest of the shards read",
     "schema_version": "version of the records",
@@ -175,6 +192,7 @@ class Card:
     funnel: Funnel
     tally: Tally
     identity: dict[str, str]
+    fingerprints: dict[str, str]
     makers: dict[str, str]
     schema: pa.Schema
     suffix: FileKind
@@ -192,9 +210,13 @@ def render(card: Card) -> str:
         "rows": sum(card.tally.rows.values()),
         "training": _TRAINING[card.kind],
         "condition": card.condition,
-        "lineage": [*card.makers.items(), *((meaning, card.identity[key]) for key, meaning in _LINEAGE.items())],
+        "lineage": _lineage(card),
         "clauses": "\n".join(f"{clause.sql}    -- else: {clause.reason}" for clause in card.condition.clauses),
         "funnel": card.funnel,
+        "thinning": in_words(card.condition.thinning, card.kind, card.identity["seed"]),
+        "plot": PLOT,
+        "lineage_file": LINEAGE,
+        "shards": card.identity["shards"],
         "note": _NOTES[card.kind],
         "dropped": card.tally.dropped,
         "splits": card.tally.rows.items(),
@@ -203,6 +225,12 @@ def render(card: Card) -> str:
         "paragraphs": _paragraphs(card),
     }
     return environment.from_string(_TEMPLATE).render(values)
+
+
+def _lineage(card: Card) -> list[tuple[str, str]]:
+    stages = [(f"fingerprint of the settings of {stage}", mark) for stage, mark in card.fingerprints.items()]
+    told = [(meaning, card.identity[key]) for key, meaning in _LINEAGE.items()]
+    return [*card.makers.items(), *stages, *told]
 
 
 def _meaning(card: Card, field: pa.Field) -> str:

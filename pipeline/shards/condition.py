@@ -1,6 +1,8 @@
-"""What is kept: a list of clauses, each with the word that names a row it drops."""
+"""What is kept: a list of clauses, each with the word that names a row it drops, and what is left out of too much."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from pipeline.shards.thinning import NOT_THINNED, Thinning
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Condition:
     description: str
     source: str
     clauses: tuple[Clause, ...]
+    thinning: Thinning = NOT_THINNED
 
     @property
     def sql(self) -> str:
@@ -30,7 +33,7 @@ class Condition:
 
     def plus(self, *clauses: Clause) -> "Condition":
         """This condition with more clauses after its own."""
-        return Condition(self.name, self.description, self.source, self.clauses + clauses)
+        return replace(self, clauses=self.clauses + clauses)
 
 
 def where(sql: str) -> Condition:

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from pipeline.shards.formats.layout import Example, Kind, Layout, Media, Piece, Sample, placeholders
 from pipeline.shards.pictures import Encoded, VideoPictures
-from pipeline.shards.samples import Facts, corrections_only, rl_sample, sft_samples, step_samples
+from pipeline.shards.samples import Facts, Shown, corrections_only, rl_sample, sft_samples, step_samples
 from pipeline.shards.tokens import TokenCounter
+from pipeline.storage import Storage
 from schemas.errors import Fatal, Rejected
 from schemas.trajectory import Trajectory
 
@@ -47,10 +49,25 @@ class _Part:
 
 
 @dataclass
-class Exporter:
-    """Makes the records of an order.
+class Shelf:
+    """Where the media files of a cut go: each one is written once by a process, and every process writes the same."""
 
-    kept_by: the condition; keep: stores a media file by its path below the cut; dropped: rows by reason.
+    storage: Storage
+    folder: str
+    names: set[str] = field(default_factory=set)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Stores a file by its path below the cut."""
+        if name not in self.names:
+            self.names.add(name)
+            self.storage.write(f"{self.folder}/{name}", data)
+
+
+@dataclass
+class Exporter:
+    """Makes the records of an order, here or in another process.
+
+    kept_by: the condition; dropped: rows by reason, until they are taken.
     """
 
     kind: Kind
@@ -60,15 +77,20 @@ class Exporter:
     kept_by: str
     test_share: float
     seed: int
-    counter: TokenCounter | None
+    tokenizer: str
     max_tokens: int | None
-    keep: Callable[[str, bytes], None]
+    shelf: Shelf
     dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def counter(self) -> TokenCounter | None:
+        """Counts tokens where that was asked for. Raises UserError where the tokenizer cannot be loaded."""
+        return _counter(self.tokenizer) if self.tokenizer else None
 
     @property
     def schema(self) -> pa.Schema:
         """Of all records, whatever they hold."""
-        return self.layout.schema if self.counter is None else self.layout.schema.append(TOKENS)
+        return self.layout.schema if not self.tokenizer else self.layout.schema.append(TOKENS)
 
     def records(self, trajectories: Sequence[Trajectory], facts: dict[str, Facts]) -> Iterable[list[Made]]:
         """The records of one video after the other, so that the pictures of one at a time are held.
@@ -77,24 +99,25 @@ class Exporter:
         Raises Fatal where a row cannot be rendered faithfully, UserError for another version of a protocol.
         """
         videos: dict[str, list[Example]] = defaultdict(list)
+        shown = Shown()
         for trajectory in trajectories:
             found = facts[trajectory.trajectory_id]
-            for sample in self._samples(trajectory, found):
+            for sample in self._samples(trajectory, found, shown):
                 split = split_of(trajectory.video_id, self.seed, self.test_share)
                 videos[sample.video.uri].append(Example(sample, trajectory.question, found["rank"], split))
         for examples in videos.values():
             yield self._video(examples)
 
-    def _samples(self, trajectory: Trajectory, facts: Facts) -> Sequence[Sample]:
+    def _samples(self, trajectory: Trajectory, facts: Facts, shown: Shown) -> Sequence[Sample]:
         origin = {"run_fingerprint": facts["run_fingerprint"], "kept_by": self.kept_by}
         if self.kind == "rl-steps":
-            steps = step_samples(trajectory, facts, origin)
+            steps = step_samples(trajectory, facts, origin, shown)
             if not steps:
                 self.dropped["no gain per step"] += 1
             return steps
         if self.kind == "rl":
-            return [rl_sample(trajectory, facts, origin)]
-        samples = sft_samples(trajectory, facts, origin)
+            return [rl_sample(trajectory, facts, origin, shown)]
+        samples = sft_samples(trajectory, facts, origin, shown)
         if self.learn == "corrections":
             samples = [corrections_only(sample) for sample in samples]
         learnable = [sample for sample in samples if any(m.train for m in sample.messages)]
@@ -126,7 +149,8 @@ class Exporter:
         return short
 
     def _count(self, piece: Piece) -> int | None:
-        return None if self.counter is None else self.counter.count(piece.messages, piece.images)
+        counter = self.counter
+        return None if counter is None else counter.count(piece.messages, piece.images)
 
     def _record(self, part: "_Part", pictures: VideoPictures | None) -> Made | None:
         """A part as a record; None where it is dropped, which is counted."""
@@ -140,7 +164,7 @@ class Exporter:
         _require_parity(self.layout, piece, columns)
         if self.media == "files":
             for picture in encoded:
-                self.keep(f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}", picture.data)
+                self.shelf.keep(f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}", picture.data)
         example = piece.example
         extra = {} if part.tokens is None else {TOKENS.name: part.tokens}
         return Made(example.split, example.number, part.number, columns | extra)
@@ -150,6 +174,11 @@ class Exporter:
         if self.media == "files":
             return f"{MEDIA_FOLDER}/{picture.name[:2]}/{picture.name}"
         return {"bytes": picture.data, "path": picture.name}
+
+
+@cache
+def _counter(tokenizer: str) -> TokenCounter:
+    return TokenCounter(tokenizer)
 
 
 def split_of(video_id: str, seed: int, test_share: float) -> Split:

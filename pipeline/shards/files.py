@@ -4,6 +4,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,18 +23,47 @@ _PICTURED_ROWS_PER_GROUP = 32
 FileKind = Literal["parquet", "json", "jsonl"]
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How large a Parquet file may be. rows: at most; n_bytes: of its rows in memory, None for no bound. A row that is
+    larger has a file of its own."""
+
+    rows: int
+    n_bytes: int | None
+
+    def of(self, spill: Spill) -> list[int]:
+        """The rows of each file; one of no rows where there are none."""
+        if self.n_bytes is None:
+            whole, rest = divmod(spill.rows, self.rows)
+            return [self.rows] * whole + ([rest] if rest or not whole else [])
+        sizes, held = [0], 0
+        for size in _row_bytes(spill):
+            if sizes[-1] and (sizes[-1] == self.rows or held + size > self.n_bytes):
+                sizes.append(0)
+                held = 0
+            sizes[-1] += 1
+            held += size
+        return sizes
+
+
+def _row_bytes(spill: Spill) -> Iterator[int]:
+    for table in spill.tables():
+        for batch in table.to_batches(max_chunksize=1):
+            yield batch.nbytes
+
+
 def write_split(
-    storage: Storage, folder: str, split: str, spill: Spill, layout: Layout, rows_per_file: int, mark: dict[str, str]
+    storage: Storage, folder: str, split: str, spill: Spill, layout: Layout, sizes: Sizes, mark: dict[str, str]
 ) -> tuple[int, int]:
     """Writes a split's files; gives how many there are and their bytes. mark: goes into the metadata of Parquet."""
     if layout.suffix != "parquet":
         return 1, _write_json(storage, f"{folder}/{split}.{layout.suffix}", spill, layout.suffix)
-    count, n_bytes = max(1, -(-spill.rows // rows_per_file)), 0
-    for number, table in enumerate(spill.files(rows_per_file)):
+    counts, n_bytes = sizes.of(spill), 0
+    for number, table in enumerate(spill.files(counts)):
         data = _parquet(table, mark)
-        storage.write(f"{folder}/{split}-{number:05d}-of-{count:05d}.parquet", data)
+        storage.write(f"{folder}/{split}-{number:05d}-of-{len(counts):05d}.parquet", data)
         n_bytes += len(data)
-    return count, n_bytes
+    return len(counts), n_bytes
 
 
 def pattern(split: str, suffix: FileKind) -> str:

@@ -16,28 +16,45 @@ Facts = dict[str, Any]
 """What SQL knows of a kept trajectory: columns of its verdict for its provenance, and its question's counts."""
 
 
-def sft_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> list[SftSample]:
+class Shown:
+    """References to frames, one for each frame that comes by as the same object: rows that show it share it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Frame, MediaReference]] = {}
+
+    def reference(self, frame: Frame) -> MediaReference:
+        """The reference of a frame, which is held, so that its identity stays its own."""
+        known = self._known.get(id(frame))
+        if known is None:
+            known = self._known[id(frame)] = (frame, _reference(frame))
+        return known[1]
+
+
+def sft_samples(
+    trajectory: Trajectory, facts: Facts, origin: dict[str, str], shown: Shown | None = None
+) -> list[SftSample]:
     """What a kept trajectory teaches: its whole conversation; of a stateless protocol each valid turn by itself.
 
-    origin: `run_fingerprint` and `kept_by`.
+    origin: `run_fingerprint` and `kept_by`. shown: for frames that several trajectories show, None for this one's only.
 
     Raises Fatal where the `<image>` marks are not the frames: such a row would train on the wrong pictures.
     Raises UserError where the turns belong to another version of the protocol.
     """
-    zoom = _protocol(trajectory)
-    conversations = list(enumerate(states(zoom, trajectory.dialogue())))
-    return [
-        SftSample(
-            messages=_sample_messages(messages),
-            images=_images(messages),
+    zoom, shown, samples = _protocol(trajectory), shown or Shown(), list[SftSample]()
+    for number, messages in enumerate(states(zoom, trajectory.dialogue())):
+        if zoom.stateless and not trajectory.turns[number].trainable:
+            continue
+        said, images = _rendered(trajectory, messages, shown)
+        sample = SftSample(
+            messages=said,
+            images=images,
             tools=trajectory.tools,
             video=_video(trajectory),
             answer=trajectory.final_answer,
             provenance=_provenance(trajectory, facts, origin, number if zoom.stateless else None),
         )
-        for number, messages in conversations
-        if (not zoom.stateless or trajectory.turns[number].trainable) and _sound(trajectory, messages)
-    ]
+        samples.append(sample)
+    return samples
 
 
 def corrections_only(sample: SftSample) -> SftSample:
@@ -48,17 +65,16 @@ def corrections_only(sample: SftSample) -> SftSample:
     return sample.model_copy(update={"messages": tuple(messages)})
 
 
-def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> RlSample:
+def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str], shown: Shown | None = None) -> RlSample:
     """The prompt of a kept trajectory's question, before any turn. facts: also `n_attempts` and `n_correct`.
 
     Raises as `sft_samples` does.
     """
     unbegun = trajectory.model_copy(update={"turns": (), "reflection": None})
-    messages = _protocol(trajectory).messages(unbegun.dialogue())
-    _sound(trajectory, messages)
+    prompt, images = _rendered(trajectory, _protocol(trajectory).messages(unbegun.dialogue()), shown or Shown())
     return RlSample(
-        prompt=_sample_messages(messages),
-        images=_images(messages),
+        prompt=prompt,
+        images=images,
         **_asked(trajectory),
         n_attempts=facts["n_attempts"],
         n_correct=facts["n_correct"],
@@ -67,7 +83,9 @@ def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> R
     )
 
 
-def step_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> list[StepSample]:
+def step_samples(
+    trajectory: Trajectory, facts: Facts, origin: dict[str, str], shown: Shown | None = None
+) -> list[StepSample]:
     """The turns of a kept trajectory that zoomed, each with its gain. facts: also `p_gold_steps`.
 
     None where there is no verifier's probability for each zoom (an open question, a cut without a verifier). The gain
@@ -77,19 +95,19 @@ def step_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -
     zooms = [len(carried_out(turn.actions, turn.observations)) for turn in trajectory.turns]
     if not sum(zooms) or len(p) != sum(zooms) + 1:
         return []
-    zoom, dialogue = _protocol(trajectory), trajectory.dialogue()
+    zoom, dialogue, shown = _protocol(trajectory), trajectory.dialogue(), shown or Shown()
     samples, done = list[StepSample](), 0
     for number, (turn, count) in enumerate(zip(trajectory.turns, zooms, strict=True)):
         if not count:
             continue
         before = zoom.messages(dialogue.model_copy(update={"turns": dialogue.turns[:number]}))
-        action = said(zoom, turn)
-        _sound(trajectory, (*before, action))
+        prompt, images = _rendered(trajectory, before, shown)
+        (action,), _ = _rendered(trajectory, (said(zoom, turn),), shown)
         samples.append(
             StepSample(
-                prompt=_sample_messages(before),
-                images=_images(before),
-                action=action.text,
+                prompt=prompt,
+                images=images,
+                action=action.content,
                 turn=number,
                 p_before=p[done],
                 p_after=p[done + count],
@@ -130,28 +148,25 @@ def _protocol(trajectory: Trajectory) -> ZoomProtocol:
     return zoom
 
 
-def _sound(trajectory: Trajectory, messages: Sequence[Message]) -> bool:
-    """True. Raises Fatal where a text holds a media placeholder."""
-    stray = [part for message in messages for part in message.parts if isinstance(part, str) and _media_marks(part)]
-    if stray:
-        raise Fatal(f"{trajectory.trajectory_id}: a text holds {_media_marks(stray[0])}, so images would be misplaced")
-    return True
+def _rendered(
+    trajectory: Trajectory, messages: Sequence[Message], shown: Shown
+) -> tuple[tuple[SampleMessage, ...], tuple[MediaReference, ...]]:
+    """Messages with `<image>` in place of each frame, and the frames. Raises Fatal where a text holds such a mark."""
+    made, images, reference = list[SampleMessage](), list[MediaReference](), shown.reference
+    for message in messages:
+        texts, before = list[str](), len(images)
+        for part in message.parts:
+            texts.append(part if isinstance(part, str) else "<image>")
+            if not isinstance(part, str):
+                images.append(reference(part))
+        content = "".join(texts)
+        if content.count("<image>") != len(images) - before or "<video>" in content or "<audio>" in content:
+            raise Fatal(f"{trajectory.trajectory_id}: a text holds a media mark, so images would be misplaced")
+        made.append(SampleMessage(role=message.role, content=content, train=message.trainable, origin=message.origin))
+    return tuple(made), tuple(images)
 
 
-def _media_marks(text: str) -> list[str]:
-    """The media placeholders that a text holds."""
-    return [mark for mark in ("<image>", "<video>", "<audio>") if mark in text]
-
-
-def _sample_messages(messages: Sequence[Message]) -> tuple[SampleMessage, ...]:
-    return tuple(SampleMessage(role=m.role, content=m.text, train=m.trainable, origin=m.origin) for m in messages)
-
-
-def _images(messages: Sequence[Message]) -> tuple[MediaReference, ...]:
-    return tuple(_image(frame) for message in messages for frame in message.frames)
-
-
-def _image(frame: Frame) -> MediaReference:
+def _reference(frame: Frame) -> MediaReference:
     return MediaReference(
         index=frame.index,
         time_s=frame.time_s,

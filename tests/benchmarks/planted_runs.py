@@ -19,8 +19,9 @@ from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, ChoiceQuestion, Scorer, Scores
 from pipeline.models.replies import visible_text
 from pipeline.plan import Planned
-from pipeline.shards.cut import Order, cut
+from pipeline.shards.cut import cut
 from pipeline.shards.funnel import loss_sql
+from pipeline.shards.order import Order
 from pipeline.shards.table import Rows
 from pipeline.sources import video_uri
 from pipeline.stages.caption import CaptionStage, VideoJob

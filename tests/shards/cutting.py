@@ -8,16 +8,35 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from jobs.cut import Export, cut
+from jobs import cut as job
+from pipeline.shards.formats.known import known_format
 from pipeline.shards.formats.layout import Kind
+from pipeline.shards.order import Order
 from pipeline.store import RunStore
 
 ALL = "status = 'answered'"
 
 
+def cut(
+    url: str,
+    name: str,
+    preset: str | None,
+    where: str | None,
+    kind: Kind,
+    rows_per_file: int | None = None,
+    verifier: str = "",
+    format: str = "native",
+    thinning: dict[str, Any] | None = None,
+    **order: Any,
+) -> None:
+    """Cuts as the command line does."""
+    chosen = job.condition(preset, where, kind, thinning or {})
+    job.cut(url, Order(name, kind, chosen, rows_per_file, format=known_format(format), **order), verifier)
+
+
 def made(store: RunStore, name: str, kind: Kind, where: str = ALL, **export: Any) -> list[dict[str, Any]]:
     """The training rows of a cut, as a reader without knowledge of the format finds them."""
-    cut(store.url, name, None, where, kind, None, Export(**export))
+    cut(store.url, name, None, where, kind, **export)
     return rows_of(store, name, "train")
 
 
@@ -49,7 +68,7 @@ def digests(store: RunStore, name: str) -> dict[str, str]:
 def published_rows(store: RunStore, name: str, kind: Any, **export: Any) -> list[dict[str, Any]]:
     """The training rows of a cut, whose name says what it is of."""
     folder = f"{export.get('format', 'native')}-{kind}-{name}"
-    cut(store.url, folder, None, "status = 'answered'", kind, None, Export(**export))
+    cut(store.url, folder, None, "status = 'answered'", kind, **export)
     return rows_of(store, folder, "train")
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cut import cut
 from jobs.presets import preset
 from jobs.stats import stats
 from pipeline.shards.agreement import agreement, agreements
@@ -13,6 +12,7 @@ from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.errors import UserError
 from schemas.trajectory import Trajectory
+from tests.shards.cutting import cut
 from tests.shards.runs import GOOD, begin, commit, question, trajectory, tree, verdict
 
 

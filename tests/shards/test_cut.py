@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs.cut import cut
 from jobs.presets import preset
-from pipeline.shards.cut import Order
 from pipeline.shards.cut import cut as make
+from pipeline.shards.order import Order
 from pipeline.shards.samples import sft_samples
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
@@ -20,6 +19,7 @@ from schemas.arrow import arrow_schema
 from schemas.errors import Failure, Fatal, UserError
 from schemas.samples import RlSample, SftSample
 from schemas.trajectory import Hint
+from tests.shards.cutting import cut
 from tests.shards.runs import (
     GOOD,
     HOSTILE,

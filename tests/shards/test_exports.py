@@ -11,16 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.cut import Export, cut
 from jobs.presets import preset
-from pipeline.shards.cut import Order
 from pipeline.shards.cut import cut as make
 from pipeline.shards.formats.known import known_format
 from pipeline.shards.formats.layout import Kind
+from pipeline.shards.order import Order
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.errors import Fatal, UserError
-from tests.shards.cutting import ALL, digests, made, pictures, rows_of
+from tests.shards.cutting import ALL, cut, digests, made, pictures, rows_of
 from tests.shards.films import FILMS, film_run
 from tests.tiny_models import build_idefics3
 
@@ -87,7 +86,7 @@ def test_a_frame_that_is_not_the_recorded_one_drops_its_rows_only(
     assert "not written    2  frame_mismatch" in said and "not written    2  video_missing" in said
     card = store.storage.read("cuts/true/README.md").decode()
     assert "| `frame_mismatch` | 2 |" in card
-    cut(store.url, "true", None, ALL, "sft", None, Export(media="embedded"))
+    cut(store.url, "true", None, ALL, "sft", media="embedded")
     assert "not written    2  video_missing" in capsys.readouterr().out  # known again from the card
     assert len(made(store, "named", "sft", format="native")) == 6  # by reference nothing is decoded
 
@@ -133,7 +132,7 @@ def test_a_record_whose_pictures_are_not_its_marks_stops_the_cut(films: RunStore
     layout = swift.layouts["sft", "files"]
     for record in (lambda p, i: layout.record(p, i[1:]), lambda p, i: {"messages": []}):
         layouts = {("sft", "files"): replace(layout, record=record)}
-        order = Order("off", "sft", preset("mechanical"), 10, replace(swift, layouts=layouts))
+        order = Order("off", "sft", preset("mechanical"), 10, format=replace(swift, layouts=layouts))
         with pytest.raises(Fatal, match=r"images would be misplaced|not those of its schema"):
             make(Rows(films), order)
 

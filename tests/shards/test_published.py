@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.cut import Export, cut
 from schemas.question import Question
-from tests.shards.cutting import film, published_rows
+from tests.shards.cutting import cut, film, published_rows
 from tests.shards.published import ATTEMPTS, ZOOM, Runs, published_run
 from tests.stages.scripted import question
 
@@ -222,8 +221,7 @@ def test_open_questions_are_left_to_rewards_that_can_judge_them(
 def test_one_schema_for_every_file_of_a_published_parquet(runs: Runs) -> None:
     for name, kind in (("longvt", "sft"), ("longvt", "rl"), ("framethinker", "rl")):
         full = published_rows(runs(name), "schema", kind, format=name)
-        export = Export(format=name)
-        cut(runs(name).url, f"none-{kind}", None, "n_zooms > 99", kind, None, export)  # type: ignore[arg-type]
+        cut(runs(name).url, f"none-{kind}", None, "n_zooms > 99", kind, format=name)  # type: ignore[arg-type]
         paths = [
             next(Path(runs(name).storage.path(f"cuts/{folder}")).glob("*.parquet"))
             for folder in (f"{name}-{kind}-schema", f"none-{kind}")

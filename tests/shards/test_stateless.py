@@ -6,10 +6,10 @@ from typing import Any
 import datasets
 import pytest
 
-from jobs.cut import cut
 from pipeline.store import RunStore
 from schemas.trajectory import Action, Observation, Trajectory, Turn
 from tests.prompts.examples import answer, turn
+from tests.shards.cutting import cut
 from tests.shards.runs import begin, commit, frames, question, trajectory, tree, verdict
 
 

@@ -46,10 +46,13 @@ def test_conservation_holds_for_every_preset_and_restriction(rows: Rows, name: s
 
 def test_presets_keep_what_they_say(rows: Rows) -> None:
     kept = {name: funnel(rows, preset(name)).kept for name in preset_names()}
-    assert kept == {"default": 1, "mechanical": 2, "longvideo_r1": 2, "videozoomer": 2}
-    with pytest.raises(UserError, match="default, longvideo_r1, mechanical, videozoomer"):
+    published = {"longvideo_r1", "love_r1", "videozoomer", "framethinker", "timesearch_r", "longvt"}
+    assert kept == {**dict.fromkeys(published, 2), "framethinker": 0, "default": 1, "mechanical": 2, "strict": 0}
+    with pytest.raises(
+        UserError, match="default, framethinker, longvideo_r1, longvt, love_r1, mechanical, strict, time"
+    ):
         preset("defualt")
-    assert preset("longvideo_r1").source and preset("videozoomer").source
+    assert {name for name in preset_names() if preset(name).source} == published
 
 
 @pytest.mark.parametrize(

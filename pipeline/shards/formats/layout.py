@@ -137,7 +137,7 @@ def placeholders(value: object) -> int:
     """The pictures that a value of a text column stands for: `<image>` in texts, parts of the type `image`."""
     if isinstance(value, str):
         return value.count(PLACEHOLDER)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return 1 if value.get("type") == "image" else sum(placeholders(v) for v in value.values())
     return sum(placeholders(v) for v in value) if isinstance(value, list | tuple) else 0
 

@@ -19,12 +19,13 @@ _RECORDS: dict[Kind, type[Record]] = {"sft": SftSample, "rl": RlSample, "rl-step
 
 
 def _by_reference(piece: Piece, pictures: Sequence[Any]) -> Columns:
-    return piece.example.sample.model_dump()
+    sample = piece.example.sample
+    return sample.model_dump(exclude={"images"}) | {"images": sample.images}
 
 
 def _embedded(piece: Piece, pictures: Sequence[Any]) -> Columns:
-    row = piece.example.sample.model_dump()
-    return row | {"images": list(pictures), "frames": row["images"]}
+    sample = piece.example.sample
+    return sample.model_dump(exclude={"images"}) | {"images": list(pictures), "frames": sample.images}
 
 
 def _with_pictures(schema: pa.Schema) -> pa.Schema:
