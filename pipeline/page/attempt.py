@@ -1,0 +1,121 @@
+"""One attempt of a run with all that the run says of it, read from its shard's rows."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow.compute as pc
+
+from pipeline.page.shared import SharedRows
+from pipeline.shards.funnel import text
+from pipeline.shards.reading import read_columns
+from schemas.arrow import arrow_schema, from_table
+from schemas.captions import CaptionTree, Picture
+from schemas.errors import Rejected
+from schemas.record import Record
+from schemas.trajectory import Trajectory
+from schemas.verdict import Verdict
+from schemas.video import Video
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What one clause of a preset says of a row. holds: None where it is NULL, which counts as failed."""
+
+    reason: str
+    sql: str
+    holds: bool | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """facts: the row's columns. trajectory, verdict: None before the stage was there; tree: the captions of its video,
+    without the overview's pixels, None where there are none.
+
+    loss: None where the preset keeps it, else level, reason and message; rulings: of the preset's clauses, in order.
+    """
+
+    trajectory_id: str
+    facts: dict[str, Any]
+    trajectory: Trajectory | None
+    verdict: Verdict | None
+    tree: CaptionTree | None
+    preset: str
+    loss: tuple[str, str, str] | None
+    rulings: tuple[Ruling, ...]
+
+    @property
+    def video(self) -> Video | None:
+        """The video as the run decoded it."""
+        return (self.trajectory and self.trajectory.video) or (self.tree and self.tree.video) or None
+
+
+def read_attempt(rows: SharedRows, trajectory_id: str, preset: str) -> Attempt:
+    """Raises Rejected (`unknown`) where the run plans no such attempt, UserError where there is no such preset."""
+    facts = _facts(rows, trajectory_id)
+    clauses = rows.condition(preset).clauses
+    ruled = ", ".join(f"{rows.check(clause.sql)} AS c{number}" for number, clause in enumerate(clauses))
+    here = f"FROM rows WHERE trajectory_id = {text(trajectory_id)}"
+    (judged,) = rows.query(f"SELECT {rows.loss(preset)} AS loss, {ruled or '1'} {here}")
+    level = judged["loss"]
+    trajectory = _row(rows, Trajectory, "teach", facts["shard"], trajectory_id)
+    return Attempt(
+        trajectory_id=trajectory_id,
+        facts=facts,
+        trajectory=trajectory,
+        verdict=_row(rows, Verdict, "replay", facts["shard"], trajectory_id),
+        tree=_tree(rows, facts["shard"], facts["video_id"]),
+        preset=preset,
+        loss=None if level is None else (level[0], level[1], level[2] or ""),
+        rulings=tuple(Ruling(clause.reason, clause.sql, judged[f"c{n}"]) for n, clause in enumerate(clauses)),
+    )
+
+
+def read_video(rows: SharedRows, trajectory_id: str) -> Video | None:
+    """The video of an attempt as the run's captions name it, None where it could not be used. Raises as above."""
+    facts = _facts(rows, trajectory_id)
+    tree = _tree(rows, facts["shard"], facts["video_id"])
+    return tree.video if tree else None
+
+
+def read_trajectory(rows: SharedRows, trajectory_id: str) -> Trajectory | None:
+    """The trajectory of an attempt, None before it was made. Raises as above."""
+    facts = _facts(rows, trajectory_id)
+    return _row(rows, Trajectory, "teach", facts["shard"], trajectory_id)
+
+
+def kept_overview(rows: SharedRows, trajectory_id: str) -> tuple[Picture, ...]:
+    """The overview's pictures that the captions hold, for where the video is no more."""
+    facts = _facts(rows, trajectory_id)
+    name = rows.store.shard_name("caption", facts["shard"])
+    if not rows.has("caption", facts["shard"]):
+        return ()
+    table, _, _ = read_columns(rows.store, name, arrow_schema(CaptionTree).names)
+    found = from_table(CaptionTree, table.filter(pc.equal(table["video_id"], facts["video_id"])))
+    return found[0].overview if found else ()
+
+
+def _facts(rows: SharedRows, trajectory_id: str) -> dict[str, Any]:
+    found = rows.query(f"SELECT * FROM rows WHERE trajectory_id = {text(trajectory_id)}")
+    if not found:
+        raise Rejected("unknown", "this run plans no such attempt")
+    return found[0]
+
+
+def _row(rows: SharedRows, record: type[R], stage: str, shard: int, trajectory_id: str) -> R | None:
+    """One row of a shard, None where the stage has not committed it."""
+    if not rows.has(stage, shard):
+        return None
+    table, _, _ = read_columns(rows.store, rows.store.shard_name(stage, shard), arrow_schema(record).names)
+    found = from_table(record, table.filter(pc.equal(table["trajectory_id"], trajectory_id)))
+    return found[0] if found else None
+
+
+def _tree(rows: SharedRows, shard: int, video_id: str) -> CaptionTree | None:
+    if not rows.has("caption", shard):
+        return None
+    names = [name for name in arrow_schema(CaptionTree).names if name != "overview"]
+    table, _, _ = read_columns(rows.store, rows.store.shard_name("caption", shard), names)
+    found = table.filter(pc.equal(table["video_id"], video_id)).to_pylist()
+    return CaptionTree.model_validate(found[0] | {"overview": ()}) if found else None
