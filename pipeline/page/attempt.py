@@ -1,13 +1,14 @@
 """One attempt of a run with all that the run says of it, read from its shard's rows."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow.compute as pc
 
-from pipeline.page.shared import SharedRows
-from pipeline.shards.funnel import text
-from pipeline.shards.reading import read_columns
+from pipeline.page.columns import read_columns
+from pipeline.page.shared import SharedRows, quoted
+from pipeline.shards.condition import Clause
 from schemas.arrow import arrow_schema, from_table
 from schemas.captions import CaptionTree, Picture
 from schemas.errors import Rejected
@@ -18,14 +19,20 @@ from schemas.video import Video
 
 R = TypeVar("R", bound=Record)
 
+_WORD = re.compile(r"\w+")
+
 
 @dataclass(frozen=True)
 class Ruling:
-    """What one clause of a preset says of a row. holds: None where it is NULL, which counts as failed."""
+    """What one clause of a preset says of a row. holds: None where it is NULL, which counts as failed.
+
+    values: of the columns that it names.
+    """
 
     reason: str
     sql: str
     holds: bool | None
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def read_attempt(rows: SharedRows, trajectory_id: str, preset: str) -> Attempt:
     facts = _facts(rows, trajectory_id)
     clauses = rows.condition(preset).clauses
     ruled = ", ".join(f"{rows.check(clause.sql)} AS c{number}" for number, clause in enumerate(clauses))
-    here = f"FROM rows WHERE trajectory_id = {text(trajectory_id)}"
+    here = f"FROM rows WHERE trajectory_id = {quoted(trajectory_id)}"
     (judged,) = rows.query(f"SELECT {rows.loss(preset)} AS loss, {ruled or '1'} {here}")
     level = judged["loss"]
     trajectory = _row(rows, Trajectory, "teach", facts["shard"], trajectory_id)
@@ -68,7 +75,7 @@ def read_attempt(rows: SharedRows, trajectory_id: str, preset: str) -> Attempt:
         tree=_tree(rows, facts["shard"], facts["video_id"]),
         preset=preset,
         loss=None if level is None else (level[0], level[1], level[2] or ""),
-        rulings=tuple(Ruling(clause.reason, clause.sql, judged[f"c{n}"]) for n, clause in enumerate(clauses)),
+        rulings=tuple(_ruling(clause, judged[f"c{n}"], facts) for n, clause in enumerate(clauses)),
     )
 
 
@@ -91,13 +98,18 @@ def kept_overview(rows: SharedRows, trajectory_id: str) -> tuple[Picture, ...]:
     name = rows.store.shard_name("caption", facts["shard"])
     if not rows.has("caption", facts["shard"]):
         return ()
-    table, _, _ = read_columns(rows.store, name, arrow_schema(CaptionTree).names)
+    table = read_columns(rows.store, name, arrow_schema(CaptionTree).names)
     found = from_table(CaptionTree, table.filter(pc.equal(table["video_id"], facts["video_id"])))
     return found[0].overview if found else ()
 
 
+def _ruling(clause: Clause, holds: bool | None, facts: dict[str, Any]) -> Ruling:
+    named = dict.fromkeys(name for name in _WORD.findall(clause.sql) if name in facts)
+    return Ruling(clause.reason, clause.sql, holds, {name: facts[name] for name in named})
+
+
 def _facts(rows: SharedRows, trajectory_id: str) -> dict[str, Any]:
-    found = rows.query(f"SELECT * FROM rows WHERE trajectory_id = {text(trajectory_id)}")
+    found = rows.query(f"SELECT * FROM rows WHERE trajectory_id = {quoted(trajectory_id)}")
     if not found:
         raise Rejected("unknown", "this run plans no such attempt")
     return found[0]
@@ -107,7 +119,7 @@ def _row(rows: SharedRows, record: type[R], stage: str, shard: int, trajectory_i
     """One row of a shard, None where the stage has not committed it."""
     if not rows.has(stage, shard):
         return None
-    table, _, _ = read_columns(rows.store, rows.store.shard_name(stage, shard), arrow_schema(record).names)
+    table = read_columns(rows.store, rows.store.shard_name(stage, shard), arrow_schema(record).names)
     found = from_table(record, table.filter(pc.equal(table["trajectory_id"], trajectory_id)))
     return found[0] if found else None
 
@@ -116,6 +128,6 @@ def _tree(rows: SharedRows, shard: int, video_id: str) -> CaptionTree | None:
     if not rows.has("caption", shard):
         return None
     names = [name for name in arrow_schema(CaptionTree).names if name != "overview"]
-    table, _, _ = read_columns(rows.store, rows.store.shard_name("caption", shard), names)
+    table = read_columns(rows.store, rows.store.shard_name("caption", shard), names)
     found = table.filter(pc.equal(table["video_id"], video_id)).to_pylist()
     return CaptionTree.model_validate(found[0] | {"overview": ()}) if found else None

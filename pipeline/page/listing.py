@@ -6,21 +6,13 @@ from typing import Any
 
 from pipeline.page.questions import Questions
 from pipeline.page.searching import Search, Searches
-from pipeline.page.shared import SharedRows
+from pipeline.page.shared import SHOWN, SharedRows, quoted
 from pipeline.page.state import DROPPED, KEPT, ListState
-from pipeline.shards.columns import COLUMNS
-from pipeline.shards.funnel import text
 from schemas.errors import UserError
 
 PAGE_ROWS = 50
 SEARCH_WAIT_S = 1.5
 """How long a page waits for a search before it shows what was found so far."""
-
-_SHOWN = (
-    *("trajectory_id", "question_id", "video_id", "attempt", "protocol", "status", "teacher", "final_answer"),
-    *("answer_letter", "answer_correct", "n_turns", "n_zooms", "p_gold_overview", "p_gold_evidence", "evidence_gain"),
-    *("grounding_recall", "hint_level", "reflected", "error_message", "cost_usd"),
-)
 
 ORDERS = (
     ("", "as planned"),
@@ -33,8 +25,6 @@ ORDERS = (
     ("-grounding_iou", "grounding, best first"),
     ("-cost_usd", "dollars, most first"),
 )
-_SORTABLE = {column.name for column in COLUMNS} - {"p_gold_steps", "gain_per_step"}
-
 _CORRECT = {"yes": "answer_correct", "no": "NOT answer_correct", "unknown": "answer_correct IS NULL"}
 
 
@@ -49,7 +39,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Listed:
-    """A page of a list. rows: as columns, with `question`, `loss` (None, or level, reason and message) and `kept`.
+    """A page of a list. rows: columns of `SharedRows.listed`, and `question`, its text.
 
     total: rows of all pages. choices: of each filter, most frequent first. search: None where no text is searched.
     fault: what is wrong with the filters, "" where nothing is; then there are no rows.
@@ -91,66 +81,66 @@ class Listing:
 
     def page(self, state: ListState) -> Listed:
         """The page that a state asks for; a filter that cannot be evaluated is told as its fault."""
-        search = self._searches.of(state.search, SEARCH_WAIT_S) if state.search else None
+        search = self._search(state)
         try:
-            loss, base = self._rows.loss(state.preset), self._base(state, search)
-            cube = self._cube(loss, base)
-            rows = self._page_rows(state, loss, f"{base} AND {self._facets(state)}")
+            table, base = self._rows.listed(state.preset), self._base(state, search)
+            cube = self._cube(table, base)
+            rows = self._rows.query(
+                f"SELECT * FROM {table} WHERE {base} AND {_facets(state)} ORDER BY {_order(state.sort)} "
+                f"LIMIT {PAGE_ROWS} OFFSET {(state.page - 1) * PAGE_ROWS}"
+            )
         except UserError as error:
             return Listed(state, [], 0, {}, search, str(error))
+        texts = self._questions.texts({row["question_id"] for row in rows})
         total = sum(group["n"] for group in cube if _in(group, state, ""))
         choices = {name: _choices(cube, state, name) for name in ("outcome", "status", "correct", "protocol")}
-        return Listed(state, rows, total, choices, search)
+        asked = [row | {"question": texts.get(row["question_id"], "")} for row in rows]
+        return Listed(state, asked, total, choices, search)
 
     def around(self, state: ListState, trajectory_id: str) -> Around | None:
         """The place of an attempt in a state's list; None where the list does not hold it, or cannot be made."""
-        search = self._searches.of(state.search, SEARCH_WAIT_S) if state.search else None
         try:
-            condition = f"{self._base(state, search)} AND {self._facets(state)}"
+            table, base = self._rows.listed(state.preset), self._base(state, self._search(state))
             over = f"OVER (ORDER BY {_order(state.sort)})"
             found = self._rows.query(
-                f"SELECT * FROM (SELECT trajectory_id, row_number() {over} AS place, count(*) OVER () AS total, "
-                f"coalesce(lag(trajectory_id) {over}, '') AS before, coalesce(lead(trajectory_id) {over}, '') AS after "
-                f"FROM (SELECT *, {self._rows.loss(state.preset)} AS loss FROM rows) rows WHERE {condition}) "
-                f"WHERE trajectory_id = {text(trajectory_id)}"
+                f"SELECT * EXCLUDE (trajectory_id) FROM (SELECT trajectory_id, row_number() {over} AS place, "
+                f"count(*) OVER () AS total, coalesce(lag(trajectory_id) {over}, '') AS before, "
+                f"coalesce(lead(trajectory_id) {over}, '') AS after FROM {table} WHERE {base} AND {_facets(state)}) "
+                f"WHERE trajectory_id = {quoted(trajectory_id)}"
             )
         except UserError:
             return None
-        return Around(**{name: found[0][name] for name in ("place", "total", "before", "after")}) if found else None
+        return Around(**found[0]) if found else None
 
-    def _page_rows(self, state: ListState, loss: str, condition: str) -> list[dict[str, Any]]:
-        rows = self._rows.query(
-            f"SELECT {', '.join(_SHOWN)}, loss FROM (SELECT *, {loss} AS loss FROM rows) rows WHERE {condition} "
-            f"ORDER BY {_order(state.sort)} LIMIT {PAGE_ROWS} OFFSET {(state.page - 1) * PAGE_ROWS}"
-        )
-        texts = self._questions.texts({row["question_id"] for row in rows})
-        return [row | {"question": texts.get(row["question_id"], "")} for row in rows]
+    def _search(self, state: ListState) -> Search | None:
+        return self._searches.of(state.search, SEARCH_WAIT_S) if state.search else None
 
     def _base(self, state: ListState, search: Search | None) -> str:
         """The filters whose values are not counted. Raises UserError."""
         parts = ["true"]
-        parts += [self._rows.check(state.where)] if state.where else []
-        parts += [f"question_id = {text(state.question)}"] if state.question else []
-        parts += [f"video_id = {text(state.video)}"] if state.video else []
+        parts += [f"trajectory_id IN (SELECT id FROM {self._rows.met(state.where)})"] if state.where else []
+        parts += [f"question_id = {quoted(state.question)}"] if state.question else []
+        parts += [f"video_id = {quoted(state.video)}"] if state.video else []
         parts += [search.sql] if search else []
         return " AND ".join(parts)
 
-    def _facets(self, state: ListState) -> str:
-        """The filters whose values are counted, over `rows` with its `loss`."""
-        parts = ["true"]
-        parts += [f"{name} = {text(value)}" for name in ("status", "protocol") if (value := getattr(state, name))]
-        parts += [f"({_CORRECT.get(state.correct, 'false')})"] if state.correct else []
-        outcome = {"": "true", KEPT: "loss IS NULL", DROPPED: "loss IS NOT NULL"}
-        parts += [outcome.get(state.outcome, f"loss[2] = {text(state.outcome)}")]
-        return " AND ".join(parts)
-
-    def _cube(self, loss: str, base: str) -> list[dict[str, Any]]:
+    def _cube(self, table: str, base: str) -> list[dict[str, Any]]:
         """How many rows there are of each combination of the counted filters' values."""
         correct = "CASE WHEN answer_correct THEN 'yes' WHEN NOT answer_correct THEN 'no' ELSE 'unknown' END"
         return self._rows.query(
-            f"SELECT status, coalesce(protocol, '') AS protocol, {correct} AS correct, "
-            f"coalesce({loss}[2], '{KEPT}') AS outcome, count(*) AS n FROM rows WHERE {base} GROUP BY ALL"
+            f"SELECT status, coalesce(protocol, '') AS protocol, {correct} AS correct, outcome, count(*) AS n "
+            f"FROM {table} WHERE {base} GROUP BY ALL"
         )
+
+
+def _facets(state: ListState) -> str:
+    """The filters whose values are counted."""
+    parts = ["true"]
+    parts += [f"{name} = {quoted(value)}" for name in ("status", "protocol") if (value := getattr(state, name))]
+    parts += [f"({_CORRECT.get(state.correct, 'false')})"] if state.correct else []
+    outcome = {"": "true", DROPPED: f"outcome <> '{KEPT}'"}
+    parts += [outcome.get(state.outcome, f"outcome = {quoted(state.outcome)}")]
+    return " AND ".join(parts)
 
 
 def _choices(cube: list[dict[str, Any]], state: ListState, name: str) -> list[Choice]:
@@ -180,11 +170,9 @@ def _in(group: dict[str, Any], state: ListState, without: str) -> bool:
 
 def _order(sort: str) -> str:
     """ORDER BY: a column, unknown values last; then as planned. Raises UserError for what is no column to order by."""
-    plan = "shard, question_id, attempt"
     if not sort:
-        return plan
+        return "place"
     name = sort.removeprefix("-")
-    if name not in _SORTABLE:
-        raise UserError(f"there is no column {name} to order by")
-    direction = "DESC" if sort.startswith("-") else "ASC"
-    return f'"{name}" {direction} NULLS LAST, {plan}'
+    if name not in SHOWN:
+        raise UserError(f"a list cannot be ordered by {name}, but by {', '.join(SHOWN)}")
+    return f"{name} {'DESC' if sort.startswith('-') else 'ASC'} NULLS LAST, place"

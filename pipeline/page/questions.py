@@ -6,14 +6,19 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.shards.reading import read_columns
+from pipeline.page.columns import read_columns
 from pipeline.store import RunStore
 
 _COLUMNS = ("attempt", "question.question_id", "question.text", "question.choices", "question.answer_text")
 
-_NONE = pa.schema(
-    [("question_id", pa.string()), ("text", pa.string()), ("choices", pa.list_(pa.string())), ("answer_text", pa.string())]
-).empty_table()
+_SCHEMA = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("text", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("answer_text", pa.string()),
+    ]
+)
 
 
 class Questions:
@@ -42,11 +47,11 @@ class Questions:
     @cached_property
     def _asked(self) -> pa.Table:
         """A row per question: every question has a first attempt."""
-        parts = [_NONE]
+        parts = [_SCHEMA.empty_table()]
         for name in self._store.storage.names("plan", ".parquet"):
-            table, _, _ = read_columns(self._store, f"plan/{name}", _COLUMNS)
+            table = read_columns(self._store, f"plan/{name}", _COLUMNS)
             first = table.filter(pc.equal(table["attempt"], 0))
-            parts.append(pa.Table.from_struct_array(first["question"]).select(_NONE.column_names).cast(_NONE.schema))
+            parts.append(pa.Table.from_struct_array(first["question"]).select(_SCHEMA.names).cast(_SCHEMA))
         return pa.concat_tables(parts)
 
 

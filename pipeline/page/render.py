@@ -36,7 +36,9 @@ def static(name: str) -> bytes:
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("pipeline.page")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"clock": clock, "minutes": minutes, "value": value, "path": path, "words": words}
     environment.filters |= {"count": count, "share": share, "zip": zip}
     return environment

@@ -3,19 +3,21 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.page.columns import read_columns
 from pipeline.page.questions import Questions, holds
-from pipeline.page.shared import SharedRows
-from pipeline.shards.funnel import text as quoted
-from pipeline.shards.reading import read_stage
+from pipeline.page.shared import SharedRows, quoted
 from schemas.errors import ZoomtrailError
 
 _COLUMNS = ("trajectory_id", "final_answer", "turns.list.element.think")
 
 _KEPT_SEARCHES = 6
+_AHEAD = 4
+"""Shards read at a time."""
 _BATCH = 5_000
 """Ids that one statement holds."""
 
@@ -23,13 +25,13 @@ _BATCH = 5_000
 class Search:
     """One text's finds, as a table of ids beside the rows. fault: what ended it early, "" where nothing did."""
 
-    def __init__(self, rows: SharedRows, questions: Questions, text: str, number: int) -> None:
+    def __init__(self, rows: SharedRows, questions: Questions, text: str) -> None:
         self.fault = ""
-        self.shards, self.of_shards = 0, len(rows.store.finished("teach"))
+        self.shards, self.of_shards = 0, len(rows.shards("teach"))
         self._rows, self._questions, self._text = rows, questions, text
-        self._table = f"found_{number}"
+        self._table = f"found_{rows.fresh()}"
         self._stopped, self._ended = threading.Event(), threading.Event()
-        rows.query(f"CREATE OR REPLACE TABLE {self._table} (id VARCHAR)")
+        rows.query(f"CREATE TABLE {self._table} (id VARCHAR)")
         threading.Thread(target=self._run, name="search", daemon=True).start()
 
     @property
@@ -57,15 +59,20 @@ class Search:
     def _run(self) -> None:
         try:
             self._add(self._questions.holding(self._text))
-            for _, table in read_stage(self._rows.store, "teach", _COLUMNS):
-                if self._stopped.is_set():
-                    return
-                self._add(_holding(table, self._text))
-                self.shards += 1
+            with ThreadPoolExecutor(_AHEAD) as pool:
+                for ids in pool.map(self._in_shard, self._rows.shards("teach")):
+                    self._add(ids)
+                    self.shards += 1
         except ZoomtrailError as error:
             self.fault = str(error)
         finally:
             self._ended.set()
+
+    def _in_shard(self, shard: int) -> list[str]:
+        if self._stopped.is_set():
+            return []
+        store = self._rows.store
+        return _holding(read_columns(store, store.shard_name("teach", shard), _COLUMNS), self._text)
 
     def _add(self, ids: Sequence[str]) -> None:
         for first in range(0, len(ids), _BATCH):
@@ -79,15 +86,13 @@ class Searches:
     def __init__(self, rows: SharedRows, questions: Questions) -> None:
         self._rows, self._questions = rows, questions
         self._lock = threading.Lock()
-        self._begun = 0
         self._latest: OrderedDict[str, Search] = OrderedDict()
 
     def of(self, text: str, wait_s: float) -> Search:
         """The search for a text, which may not have come to its end: it is waited for at most so long."""
         with self._lock:
             if text not in self._latest:
-                self._begun += 1
-                self._latest[text] = Search(self._rows, self._questions, text, self._begun)
+                self._latest[text] = Search(self._rows, self._questions, text)
             self._latest.move_to_end(text)
             if len(self._latest) > _KEPT_SEARCHES:
                 self._latest.popitem(last=False)[1].stop()

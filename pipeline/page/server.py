@@ -56,7 +56,9 @@ class Server(ThreadingHTTPServer):
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
             said = getattr(error, "strerror", None) or str(error)
-            raise UserError(f"cannot listen on {host} port {port} ({said}): choose another --port, or 0 for any") from error
+            raise UserError(
+                f"cannot listen on {host} port {port} ({said}): choose another --port, or 0 for any"
+            ) from error
 
     @property
     def url(self) -> str:

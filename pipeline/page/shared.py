@@ -1,7 +1,9 @@
-"""The SQL table of a run, for several threads."""
+"""The SQL table of a run for several threads, with what lists need held ready beside it."""
 
+import itertools
 import threading
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.shards.condition import Condition
@@ -10,6 +12,23 @@ from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.errors import UserError
 
+SHOWN = (
+    *("trajectory_id", "question_id", "video_id", "shard", "attempt", "protocol", "status", "teacher", "final_answer"),
+    *("answer_letter", "answer_correct", "n_zooms", "p_gold_overview", "p_gold_evidence", "evidence_gain"),
+    *("grounding_iou", "hint_level", "reflected", "think_chars", "cost_usd"),
+)
+"""Columns that a list shows or is ordered by."""
+
+_LISTED = """
+CREATE TABLE {table} AS
+SELECT *, row_number() OVER (ORDER BY shard, question_id, attempt) AS place, loss[1] AS level,
+    coalesce(loss[2], 'kept') AS outcome, loss[3][:200] AS message
+FROM (SELECT {columns}, {loss} AS loss FROM rows)
+"""
+
+_TABLES = {"listed": 2, "met": 6}
+"""How many tables of a kind are held: of the latest presets, and of the latest conditions."""
+
 
 class SharedRows:
     """`Rows` with one query at a time. conditions: the presets by name, whose reasons are told."""
@@ -17,16 +36,22 @@ class SharedRows:
     def __init__(self, rows: Rows, conditions: Mapping[str, Condition]) -> None:
         self.conditions = conditions
         self._rows = rows
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._losses: dict[str, str] = {}
         self._files = {(file.stage, file.shard) for file in rows.files}
+        self._numbers = itertools.count()
+        self._tables: dict[str, OrderedDict[str, str]] = {kind: OrderedDict() for kind in _TABLES}
 
     @property
     def store(self) -> RunStore:
         return self._rows.store
 
+    def shards(self, stage: str) -> list[int]:
+        """The shards that the stage had committed when the rows were loaded."""
+        return sorted(shard for of, shard in self._files if of == stage)
+
     def has(self, stage: str, shard: int) -> bool:
-        """Whether the stage had committed the shard when the rows were loaded."""
+        """Whether a shard is among them."""
         return (stage, shard) in self._files
 
     def query(self, sql: str) -> list[dict[str, Any]]:
@@ -52,3 +77,42 @@ class SharedRows:
             if preset not in self._losses:
                 self._losses[preset] = f"({loss_sql(self._rows, condition)})"
             return self._losses[preset]
+
+    def listed(self, preset: str) -> str:
+        """A table of all attempts with the columns SHOWN, their `place` in the plan from 1, and what a preset says of
+        each: `outcome` is `kept`, or the reason of the loss; `level` and `message` are NULL for a kept row."""
+        return self._table(
+            "listed",
+            preset,
+            lambda table: _LISTED.format(table=table, columns=", ".join(SHOWN), loss=self.loss(preset)),
+        )
+
+    def met(self, condition: str) -> str:
+        """A table of the ids of all attempts that meet a user's condition. Raises UserError."""
+        return self._table(
+            "met",
+            condition,
+            lambda table: f"CREATE TABLE {table} AS SELECT trajectory_id AS id FROM rows WHERE {self.check(condition)}",
+        )
+
+    def fresh(self) -> int:
+        """A number for the name of a table that no other has."""
+        return next(self._numbers)
+
+    def _table(self, kind: str, key: str, sql: Callable[[str], str]) -> str:
+        """The name of a table that is made when it is first asked for."""
+        held = self._tables[kind]
+        with self._lock:
+            if key not in held:
+                table = f"{kind}_{self.fresh()}"
+                self.query(sql(table))
+                held[key] = table
+            held.move_to_end(key)
+            if len(held) > _TABLES[kind]:
+                self.query(f"DROP TABLE {held.popitem(last=False)[1]}")
+            return held[key]
+
+
+def quoted(value: str) -> str:
+    """A text as SQL."""
+    return "'" + value.replace("'", "''") + "'"

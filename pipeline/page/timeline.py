@@ -59,7 +59,11 @@ def drawn(attempt: Attempt, turns: Sequence[ToldTurn]) -> Drawn | None:
     video = attempt.video
     if video is None or video.duration_s <= 0:
         return None
-    tracks = [*_captions(attempt, video.duration_s), *_clues(attempt, video.duration_s), *_zooms(turns, video.duration_s)]
+    tracks = [
+        *_captions(attempt, video.duration_s),
+        *_clues(attempt, video.duration_s),
+        *_zooms(turns, video.duration_s),
+    ]
     return Drawn(video.duration_s, tuple(tracks), _ticks(video.duration_s))
 
 

@@ -101,23 +101,31 @@ def told_turns(trajectory: Trajectory, verdict: Verdict | None) -> list[ToldTurn
     """The turns in order, each zoom with its gain where a verifier measured it."""
     steps = (verdict and verdict.p_gold_steps) or ()
     frames, zooms = len(looks_of(trajectory)[0]), 0
+    reflection = trajectory.reflection
     turns: list[ToldTurn] = []
     for number, turn in enumerate(trajectory.turns):
-        done = {action.call_id for action in carried_out(turn.actions, turn.observations)}
-        looks: list[Look] = []
-        for action, observation in _paired(turn):
-            shown = observation.frames if observation else ()
-            seen = tuple(Seen(frames + k, frame) for k, frame in enumerate(shown))
-            frames += len(shown)
-            zoomed = action is not None and action.call_id in done
-            zooms += zoomed
-            measured = zoomed and zooms < len(steps)
-            gain = Gain(steps[zooms - 1], steps[zooms]) if measured else None
-            looks.append(Look(action, observation, seen, zooms if zoomed else None, gain))
+        looks = _looks(turn, frames, zooms, steps)
+        frames += sum(len(look.frames) for look in looks)
+        zooms += sum(look.zoom is not None for look in looks)
         hints = tuple(hint for hint in trajectory.hints if hint.after_turn == number)
-        corrected = trajectory.reflection if trajectory.reflection and trajectory.reflection.after_turn == number else None
+        corrected = reflection if reflection and reflection.after_turn == number else None
         turns.append(ToldTurn(number + 1, turn, tuple(looks), hints, corrected))
     return turns
+
+
+def _looks(turn: Turn, frames: int, zooms: int, steps: Sequence[float]) -> list[Look]:
+    """Of one turn. frames, zooms: how many came before it; steps: p(gold) after each zoom, the overview first."""
+    done = {action.call_id for action in carried_out(turn.actions, turn.observations)}
+    looks: list[Look] = []
+    for action, observation in _paired(turn):
+        shown = observation.frames if observation else ()
+        seen = tuple(Seen(frames + k, frame) for k, frame in enumerate(shown))
+        frames += len(shown)
+        zoomed = action is not None and action.call_id in done
+        zooms += zoomed
+        gain = Gain(steps[zooms - 1], steps[zooms]) if zoomed and zooms < len(steps) else None
+        looks.append(Look(action, observation, seen, zooms if zoomed else None, gain))
+    return looks
 
 
 def trainer_rows(attempt: Attempt) -> tuple[list[TrainerRow], str]:
@@ -158,8 +166,3 @@ def _row(sample: SftSample, numbers: dict[Place, int]) -> TrainerRow:
             parts += [text] if text else []
         messages.append(ToldMessage(message.role, message.train, message.origin or "", tuple(parts)))
     return TrainerRow(None if step is None else step + 1, tuple(messages))
-
-
-def frames_seen(turns: Sequence[ToldTurn]) -> int:
-    """How many frames the turns brought."""
-    return sum(len(look.frames) for turn in turns for look in turn.looks)
