@@ -16,14 +16,14 @@ SEARCH_WAIT_S = 1.5
 
 ORDERS = (
     ("", "as planned"),
-    ("-evidence_gain", "evidence gain, largest first"),
-    ("evidence_gain", "evidence gain, smallest first"),
-    ("-p_gold_evidence", "p(gold) with zooms, largest first"),
-    ("p_gold_evidence", "p(gold) with zooms, smallest first"),
-    ("-n_zooms", "zooms, most first"),
-    ("-think_chars", "thoughts, longest first"),
-    ("-grounding_iou", "grounding, best first"),
-    ("-cost_usd", "dollars, most first"),
+    ("-evidence_gain", "evidence gain ↓"),
+    ("evidence_gain", "evidence gain ↑"),
+    ("-p_gold_evidence", "p(gold), zooms ↓"),
+    ("p_gold_evidence", "p(gold), zooms ↑"),
+    ("-grounding_iou", "grounding ↓"),
+    ("-n_zooms", "zooms ↓"),
+    ("-think_chars", "thoughts ↓"),
+    ("-cost_usd", "dollars ↓"),
 )
 _CORRECT = {"yes": "answer_correct", "no": "NOT answer_correct", "unknown": "answer_correct IS NULL"}
 
@@ -90,7 +90,7 @@ class Listing:
                 f"LIMIT {PAGE_ROWS} OFFSET {(state.page - 1) * PAGE_ROWS}"
             )
         except UserError as error:
-            return Listed(state, [], 0, {}, search, str(error))
+            return Listed(state, [], 0, {}, search, str(error).split(" Columns: ")[0])
         texts = self._questions.texts({row["question_id"] for row in rows})
         total = sum(group["n"] for group in cube if _in(group, state, ""))
         choices = {name: _choices(cube, state, name) for name in ("outcome", "status", "correct", "protocol")}
