@@ -36,7 +36,7 @@ class ListState:
         """The state that a query string asks for; what it says beyond that is ignored."""
         known = {field.name: query[field.name].strip()[:_LONGEST] for field in fields(cls) if query.get(field.name)}
         page = known.pop("page", "1")
-        return cls(**known, page=int(page) if page.isascii() and page.isdecimal() and 0 < len(page) < 9 else 1)
+        return cls(**known, page=max(1, int(page)) if page.isascii() and page.isdecimal() and len(page) < 9 else 1)
 
     def but(self, **changes: str | int) -> "ListState":
         """This state with changes; any but another page begins at the first page again."""

@@ -15,7 +15,8 @@ from pipeline.page.shared import SharedRows
 from pipeline.page.site import Site
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
-from tests.page.watching import attacked_run, watch_run
+from tests.page.watching import attacked_run, moved_run, watch_run
+from tests.shards.published import Runs, published_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -51,7 +52,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 @pytest.fixture
 def own(watched: RunStore, tmp_path: Path) -> RunStore:
     """A run of the test's own, whose films it may spoil."""
-    return watch_run(tmp_path)
+    return moved_run(watched, tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +85,16 @@ def browser() -> Iterator["Browser"]:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The run of a protocol, made once."""
+    made: dict[str, RunStore] = {}
+
+    def of(name: str) -> RunStore:
+        if name not in made:
+            made[name] = published_run(tmp_path_factory.mktemp(name), name)
+        return made[name]
+
+    return of

@@ -1,5 +1,6 @@
 """Runs to watch: real films, records with everything that a page shows, and one whose every text is an attack."""
 
+import shutil
 from pathlib import Path
 
 from pipeline.media.sandbox import open_video
@@ -16,7 +17,7 @@ from tests.shards.runs import answer_turn, begin, commit, question, trajectory, 
 
 ATTACK = (
     "</title></script></style><script>globalThis.hit = 1</script><img src=/hit onerror='globalThis.hit = 1'>"
-    "<svg onload=\"globalThis.hit = 1\"><a href=\"javascript:globalThis.hit=1\" style='position:fixed'>x</a>"
+    '<svg onload="globalThis.hit = 1"><a href="javascript:globalThis.hit=1" style=\'position:fixed\'>x</a>'
     "{{ 7*7 }} ${7*7} \" ' ` &lt;b&gt; <iframe src=//example.invalid></iframe> \u202eevil\u202c <image>"
 )
 """What a model, a source or a file name may hold."""
@@ -42,6 +43,23 @@ def watch_run(folder: Path) -> RunStore:
             )
         commit(store, "caption", shard, [made])
     return store
+
+
+def moved_run(store: RunStore, folder: Path) -> RunStore:
+    """A copy of a `watch_run` with films of its own, which a test may spoil."""
+    shutil.copytree(store.url, folder / "run")
+    copy = RunStore(str(folder / "run"))
+    for shard in range(FILMS):
+        path = Path(shutil.copy(film(store, shard), folder))
+        trees, made = store.rows(CaptionTree, "caption", shard), store.rows(Trajectory, "teach", shard)
+        commit(copy, "caption", shard, [tree.model_copy(update={"video": _at(tree.video, path)}) for tree in trees])
+        commit(copy, "teach", shard, [one.model_copy(update={"video": _at(one.video, path)}) for one in made])
+    return copy
+
+
+def _at(video: Video | None, path: Path) -> Video:
+    assert video
+    return video.model_copy(update={"uri": str(path)})
 
 
 def node(path: tuple[int, ...], video: Video, width: int, caption: str = "a street") -> CaptionNode:
