@@ -50,6 +50,11 @@ class ListState:
         return urlencode({name: value for name, value in said.items() if value != getattr(default, name)})
 
     @property
+    def address(self) -> str:
+        """Of the list."""
+        return f"/?{self.query}" if self.query else "/"
+
+    @property
     def filtered(self) -> bool:
         """Whether anything is left out."""
         return self.but(preset="", sort="") != ListState(preset="")

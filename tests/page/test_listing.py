@@ -8,7 +8,6 @@ from pipeline.page.listing import PAGE_ROWS, Listed, Listing
 from pipeline.page.questions import Questions
 from pipeline.page.state import ListState
 from pipeline.shards.table import Rows
-from pipeline.store import RunStore
 from schemas.trajectory import Trajectory
 from tests.page.conftest import shared
 from tests.shards.runs import GOOD, begin, commit, question, trajectory, tree, verdict, whole_run, zoom_turn
@@ -34,7 +33,7 @@ def test_all_attempts_are_listed_as_planned_with_their_reasons(listing: Listing)
     assert listed.total == len(listed.rows) == 12
     assert counts(listed, "status") == {"answered": 3, "gave_up": 1, "malformed": 1, "failed": 5, "not_run": 2}
     outcomes = counts(listed, "outcome")
-    assert list(outcomes)[0] == "kept" and outcomes["kept"] == 1 and sum(outcomes.values()) == 12
+    assert next(iter(outcomes)) == "kept" and outcomes["kept"] == 1 and sum(outcomes.values()) == 12
     assert outcomes["caption/video_truncated"] == 2 and outcomes["teach/content_filter"] == 1
     assert listed.rows[0]["question"].startswith("Which colour")
     assert all(row["question"] for row in listed.rows), "of attempts that have not been made, too"

@@ -83,9 +83,10 @@ def node(path: tuple[int, ...], video: Video, width: int, caption: str = "a stre
 
 def attacked_run(folder: Path) -> RunStore:
     """Two attempts at one question about a film, one of them failed; every text is `ATTACK`, the file's name, too."""
-    name = ATTACK.replace("/", "-") + ".mp4"
-    path = folder / name[:120]
-    render_video(path, 4, size=(160, 120))
+    name = ATTACK.replace("/", "-")[:150] + ".mp4"
+    path = folder / name
+    render_video(folder / "plain.mp4", 4, size=(160, 120))
+    (folder / "plain.mp4").rename(path)
     asked = Question.model_validate(
         question(0, name).model_dump()
         | {"question_id": ATTACK, "text": ATTACK, "choices": (ATTACK, "b", "c", ATTACK), "answer_text": ATTACK}
