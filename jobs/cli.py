@@ -164,6 +164,21 @@ def view(
 
 
 @app.command()
+def report(
+    run: RunDirectory,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Default: RUN/report.html.")] = None,
+    preset: Annotated[str, typer.Option(help="What counts as kept.")] = "default",
+    each: Annotated[int, typer.Option(min=0, help="Attempts to show of each outcome.")] = 2,
+    seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
+    verifier: FurtherVerifier = "",
+) -> None:
+    """Write the statistics and a sample of attempts as one HTML file to send to a colleague."""
+    from jobs.report import report
+
+    report(run, out, preset, each, seed, verifier)
+
+
+@app.command()
 def columns() -> None:
     """List the columns that a condition may name, with their meanings."""
     from jobs.columns import columns

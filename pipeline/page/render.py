@@ -41,6 +41,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {"clock": clock, "minutes": minutes, "value": value, "path": path, "words": words}
     environment.filters |= {"count": count, "share": share, "zip": zip}
+    environment.tests["numbers"] = numbers
     return environment
 
 
@@ -63,6 +64,11 @@ def minutes(seconds: float) -> str:
     """Whole seconds as `1:05`, `1:01:05`."""
     of_minute, in_all = int(seconds) % 60, int(seconds) // 60
     return f"{in_all // 60}:{in_all % 60:02d}:{of_minute:02d}" if in_all >= 60 else f"{in_all}:{of_minute:02d}"
+
+
+def numbers(of: Any) -> bool:
+    """Whether it is a list of counts, to be drawn as bars."""
+    return isinstance(of, (list, tuple)) and len(of) > 1 and all(type(one) is int and one >= 0 for one in of)
 
 
 def path(ids: SegmentPath) -> str:

@@ -109,6 +109,9 @@ class Site:
         attempt = read_attempt(self._rows, trajectory_id, state.preset)
         around = self._listing.around(state, trajectory_id)
         values = told(attempt) | {
+            "live": True,
+            "pick": lambda frames: frames,
+            "lost": lambda seen: "",
             "src": lambda seen: f"/frame?{urlencode({'id': trajectory_id, 'n': seen.number})}",
             "run": self._run_name,
             "question": self._questions.texts([attempt.facts["question_id"]]).get(attempt.facts["question_id"], ""),

@@ -159,7 +159,9 @@ def test_a_deep_link_shows_the_turn_its_frames_and_what_is_learned(page: Server,
     there = visit(page)
     tab = there.go("/trajectory?id=q0%401&outcome=dropped#turn-2")
     assert "current" in (tab.get_attribute("#turn-2", "class") or "")
-    there.wait("[...document.querySelectorAll('#turn-2 .frame img')].every((i) => i.complete && i.naturalWidth === 160)")
+    there.wait(
+        "[...document.querySelectorAll('#turn-2 .frame img')].every((i) => i.complete && i.naturalWidth === 160)"
+    )
     assert tab.inner_text(".steps .dim") == "1 of 2"
     assert tab.inner_text(".rulings .decisive .reason") == "not well-formed"
     learned = tab.eval_on_selector_all(".message.learned", "all => all.map((m) => m.textContent)")
