@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 
 from pipeline.page.columns import read_columns
 from pipeline.page.shared import SharedRows, quoted
-from pipeline.shards.condition import Clause
+from pipeline.page.state import DEFAULT
+from pipeline.shards.columns import COLUMNS
 from schemas.arrow import arrow_schema, from_table
 from schemas.captions import CaptionTree, Picture
 from schemas.errors import Rejected
@@ -20,6 +21,7 @@ from schemas.video import Video
 R = TypeVar("R", bound=Record)
 
 _WORD = re.compile(r"\w+")
+_COLUMNS = {column.name for column in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Ruling:
 
 @dataclass(frozen=True)
 class Attempt:
-    """facts: the row's columns. trajectory, verdict: None before the stage was there; tree: the captions of its video,
-    without the overview's pixels, None where there are none.
+    """facts: the row of a list (`SharedRows.listed`). trajectory, verdict: None before the stage was there; tree: the
+    captions of its video, without the overview's pixels, None where there are none.
 
     loss: None where the preset keeps it, else level, reason and message; rulings: of the preset's clauses, in order.
     """
@@ -60,36 +62,30 @@ class Attempt:
 
 def read_attempt(rows: SharedRows, trajectory_id: str, preset: str) -> Attempt:
     """Raises Rejected (`unknown`) where the run plans no such attempt, UserError where there is no such preset."""
-    facts = _facts(rows, trajectory_id)
-    clauses = rows.condition(preset).clauses
-    ruled = ", ".join(f"{rows.check(clause.sql)} AS c{number}" for number, clause in enumerate(clauses))
-    here = f"FROM rows WHERE trajectory_id = {quoted(trajectory_id)}"
-    (judged,) = rows.query(f"SELECT {rows.loss(preset)} AS loss, {ruled or '1'} {here}")
-    level = judged["loss"]
-    trajectory = _row(rows, Trajectory, "teach", facts["shard"], trajectory_id)
+    facts = _facts(rows, trajectory_id, preset)
+    shard = facts["shard"]
     return Attempt(
         trajectory_id=trajectory_id,
         facts=facts,
-        trajectory=trajectory,
-        verdict=_row(rows, Verdict, "replay", facts["shard"], trajectory_id),
-        tree=_tree(rows, facts["shard"], facts["video_id"]),
+        trajectory=_row(rows, Trajectory, "teach", shard, trajectory_id),
+        verdict=_row(rows, Verdict, "replay", shard, trajectory_id),
+        tree=_tree(rows, shard, facts["video_id"]),
         preset=preset,
-        loss=None if level is None else (level[0], level[1], level[2] or ""),
-        rulings=tuple(_ruling(clause, judged[f"c{n}"], facts) for n, clause in enumerate(clauses)),
+        loss=None if facts["level"] is None else (facts["level"], facts["outcome"], facts["message"] or ""),
+        rulings=_rulings(rows, trajectory_id, shard, preset),
     )
 
 
 def read_video(rows: SharedRows, trajectory_id: str) -> Video | None:
-    """The video of an attempt as the run's captions name it, None where it could not be used. Raises as above."""
+    """The video of an attempt as the run's captions name it, None where it could not be used. Raises Rejected."""
     facts = _facts(rows, trajectory_id)
     tree = _tree(rows, facts["shard"], facts["video_id"])
     return tree.video if tree else None
 
 
 def read_trajectory(rows: SharedRows, trajectory_id: str) -> Trajectory | None:
-    """The trajectory of an attempt, None before it was made. Raises as above."""
-    facts = _facts(rows, trajectory_id)
-    return _row(rows, Trajectory, "teach", facts["shard"], trajectory_id)
+    """The trajectory of an attempt, None before it was made. Raises Rejected."""
+    return _row(rows, Trajectory, "teach", _facts(rows, trajectory_id)["shard"], trajectory_id)
 
 
 def kept_overview(rows: SharedRows, trajectory_id: str) -> tuple[Picture, ...]:
@@ -103,16 +99,25 @@ def kept_overview(rows: SharedRows, trajectory_id: str) -> tuple[Picture, ...]:
     return found[0].overview if found else ()
 
 
-def _ruling(clause: Clause, holds: bool | None, facts: dict[str, Any]) -> Ruling:
-    named = dict.fromkeys(name for name in _WORD.findall(clause.sql) if name in facts)
-    return Ruling(clause.reason, clause.sql, holds, {name: facts[name] for name in named})
-
-
-def _facts(rows: SharedRows, trajectory_id: str) -> dict[str, Any]:
-    found = rows.query(f"SELECT * FROM rows WHERE trajectory_id = {quoted(trajectory_id)}")
-    if not found:
+def _facts(rows: SharedRows, trajectory_id: str, preset: str = DEFAULT) -> dict[str, Any]:
+    facts = rows.attempt(trajectory_id, preset)
+    if facts is None:
         raise Rejected("unknown", "this run plans no such attempt")
-    return found[0]
+    return facts
+
+
+def _rulings(rows: SharedRows, trajectory_id: str, shard: int, preset: str) -> tuple[Ruling, ...]:
+    """What each clause says of one row."""
+    clauses = rows.condition(preset).clauses
+    named = [tuple(dict.fromkeys(w for w in _WORD.findall(clause.sql) if w in _COLUMNS)) for clause in clauses]
+    columns = [f"{rows.check(clause.sql)} AS c{number}" for number, clause in enumerate(clauses)]
+    columns += dict.fromkeys(name for names in named for name in names)
+    here = f"trajectory_id = {quoted(trajectory_id)} AND shard = {shard}"
+    (found,) = rows.query(f"SELECT {', '.join(columns)} FROM rows WHERE {here}")
+    return tuple(
+        Ruling(clause.reason, clause.sql, found[f"c{number}"], {name: found[name] for name in names})
+        for number, (clause, names) in enumerate(zip(clauses, named, strict=True))
+    )
 
 
 def _row(rows: SharedRows, record: type[R], stage: str, shard: int, trajectory_id: str) -> R | None:

@@ -26,7 +26,7 @@ FRAMES_OF_A_LOOK = 8
 _WIDTH, _QUALITY = 200, 70
 """Of an embedded frame: pixels at most, and JPEG's measure."""
 
-_SHOWN_APART = ("funnel", "run", "preset")
+_SHOWN_APART = ("funnel", "run", "preset", "condition")
 
 
 def report(
@@ -128,6 +128,7 @@ def _page(
     values = {
         "run": rows.store.url.rstrip("/").rsplit("/", 1)[-1],
         "preset": preset,
+        "condition": "\nAND ".join(clause.sql for clause in rows.condition(preset).clauses),
         "each": each,
         "seed": seed,
         "style": Markup(style),

@@ -87,6 +87,11 @@ class SharedRows:
             lambda table: _LISTED.format(table=table, columns=", ".join(SHOWN), loss=self.loss(preset)),
         )
 
+    def attempt(self, trajectory_id: str, preset: str) -> dict[str, Any] | None:
+        """The row of `listed` of one attempt, None where the run plans no such."""
+        found = self.query(f"SELECT * FROM {self.listed(preset)} WHERE trajectory_id = {quoted(trajectory_id)}")
+        return found[0] if found else None
+
     def met(self, condition: str) -> str:
         """A table of the ids of all attempts that meet a user's condition. Raises UserError."""
         return self._table(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 from urllib.parse import urlencode
 
 KEPT, DROPPED = "kept", "dropped"
+DEFAULT = "default"
+"""The preset whose reasons are told where none is named."""
 
 _LONGEST = 4_000
 """Characters of one value that are looked at: a condition or a text to search is never longer."""
@@ -19,7 +21,7 @@ class ListState:
     sort: a column, with a `-` before it the largest first. page: from 1.
     """
 
-    preset: str = "default"
+    preset: str = DEFAULT
     status: str = ""
     protocol: str = ""
     outcome: str = ""
