@@ -1,15 +1,13 @@
 """One attempt of a run with all that the run says of it, read from its shard's rows."""
 
-import re
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow.compute as pc
 
 from pipeline.page.columns import read_columns
-from pipeline.page.shared import SharedRows, quoted
+from pipeline.page.shared import SharedRows, columns_in, quoted
 from pipeline.page.state import DEFAULT
-from pipeline.shards.columns import COLUMNS
 from schemas.arrow import arrow_schema, from_table
 from schemas.captions import CaptionTree, Picture
 from schemas.errors import Rejected
@@ -19,9 +17,6 @@ from schemas.verdict import Verdict
 from schemas.video import Video
 
 R = TypeVar("R", bound=Record)
-
-_WORD = re.compile(r"\w+")
-_COLUMNS = {column.name for column in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ def read_attempt(rows: SharedRows, trajectory_id: str, preset: str) -> Attempt:
         tree=_tree(rows, shard, facts["video_id"]),
         preset=preset,
         loss=None if facts["level"] is None else (facts["level"], facts["outcome"], facts["message"] or ""),
-        rulings=_rulings(rows, trajectory_id, shard, preset),
+        rulings=_rulings(rows, preset, facts),
     )
 
 
@@ -106,17 +101,17 @@ def _facts(rows: SharedRows, trajectory_id: str, preset: str = DEFAULT) -> dict[
     return facts
 
 
-def _rulings(rows: SharedRows, trajectory_id: str, shard: int, preset: str) -> tuple[Ruling, ...]:
+def _rulings(rows: SharedRows, preset: str, facts: dict[str, Any]) -> tuple[Ruling, ...]:
     """What each clause says of one row."""
     clauses = rows.condition(preset).clauses
-    named = [tuple(dict.fromkeys(w for w in _WORD.findall(clause.sql) if w in _COLUMNS)) for clause in clauses]
-    columns = [f"{rows.check(clause.sql)} AS c{number}" for number, clause in enumerate(clauses)]
-    columns += dict.fromkeys(name for names in named for name in names)
-    here = f"trajectory_id = {quoted(trajectory_id)} AND shard = {shard}"
-    (found,) = rows.query(f"SELECT {', '.join(columns)} FROM rows WHERE {here}")
+    if not clauses:
+        return ()
+    judged = ", ".join(f"{rows.check(clause.sql)} AS c{number}" for number, clause in enumerate(clauses))
+    here = f"trajectory_id = {quoted(facts['trajectory_id'])}"
+    (found,) = rows.query(f"SELECT {judged} FROM {rows.listed(preset)} rows WHERE {here}")
     return tuple(
-        Ruling(clause.reason, clause.sql, found[f"c{number}"], {name: found[name] for name in names})
-        for number, (clause, names) in enumerate(zip(clauses, named, strict=True))
+        Ruling(clause.reason, clause.sql, found[f"c{number}"], {name: facts[name] for name in columns_in(clause.sql)})
+        for number, clause in enumerate(clauses)
     )
 
 

@@ -1,11 +1,13 @@
 """The SQL table of a run for several threads, with what lists need held ready beside it."""
 
 import itertools
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipeline.shards.columns import COLUMNS
 from pipeline.shards.condition import Condition
 from pipeline.shards.funnel import loss_sql
 from pipeline.shards.table import Rows
@@ -25,6 +27,9 @@ SELECT *, row_number() OVER (ORDER BY shard, question_id, attempt) AS place, los
     coalesce(loss[2], 'kept') AS outcome, loss[3][:200] AS message
 FROM (SELECT {columns}, {loss} AS loss FROM rows)
 """
+
+_WORD = re.compile(r"\w+")
+_COLUMNS = {column.name for column in COLUMNS}
 
 _TABLES = {"listed": 2, "met": 6}
 """How many tables of a kind are held: of the latest presets, and of the latest conditions."""
@@ -79,13 +84,13 @@ class SharedRows:
             return self._losses[preset]
 
     def listed(self, preset: str) -> str:
-        """A table of all attempts with the columns SHOWN, their `place` in the plan from 1, and what a preset says of
-        each: `outcome` is `kept`, or the reason of the loss; `level` and `message` are NULL for a kept row."""
-        return self._table(
-            "listed",
-            preset,
-            lambda table: _LISTED.format(table=table, columns=", ".join(SHOWN), loss=self.loss(preset)),
-        )
+        """A table of all attempts with the columns SHOWN and those that the preset's clauses name, their `place` in the
+        plan from 1, and what the preset says of each: `outcome` is `kept`, or the reason of the loss; `level` and
+        `message` are NULL for a kept row."""
+        named = (name for clause in self.condition(preset).clauses for name in columns_in(clause.sql))
+        columns = ", ".join(dict.fromkeys((*SHOWN, *named)))
+        loss = self.loss(preset)
+        return self._table("listed", preset, lambda table: _LISTED.format(table=table, columns=columns, loss=loss))
 
     def attempt(self, trajectory_id: str, preset: str) -> dict[str, Any] | None:
         """The row of `listed` of one attempt, None where the run plans no such."""
@@ -116,6 +121,11 @@ class SharedRows:
             if len(held) > _TABLES[kind]:
                 self.query(f"DROP TABLE {held.popitem(last=False)[1]}")
             return held[key]
+
+
+def columns_in(condition: str) -> list[str]:
+    """The columns that a condition names, each once."""
+    return list(dict.fromkeys(word for word in _WORD.findall(condition.lower()) if word in _COLUMNS))
 
 
 def quoted(value: str) -> str:
