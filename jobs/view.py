@@ -1,6 +1,7 @@
 """`zoomtrail view`: a local page to watch a run's trajectories on."""
 
 import sys
+import threading
 import webbrowser
 from contextlib import suppress
 
@@ -24,6 +25,7 @@ def view(run: str, host: str, port: int, verifier: str, open_browser: bool) -> N
         if not server.loopback:
             print(f"zoomtrail: anyone who reaches {host} can read this run and its videos", file=sys.stderr)
         print(f"{server.url}  (Ctrl-C ends it)", flush=True)
+        threading.Thread(target=site.warm, daemon=True).start()
         if open_browser:
             webbrowser.open(server.url)
         with suppress(KeyboardInterrupt):

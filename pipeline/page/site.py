@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -51,6 +51,11 @@ class Site:
         self._frames = Frames()
         self._films = Films()
         self._trajectory = lru_cache(maxsize=16)(lambda name: read_trajectory(rows, name))
+
+    def warm(self) -> None:
+        """Makes ready what the first page needs; what is wrong with the run that page says itself."""
+        with suppress(ZoomtrailError):
+            self._listing.page(ListState())
 
     def answer(self, path: str, query: Mapping[str, str], human: bool) -> Answer:
         """What a path answers to a query. human: whether whoever asks reads HTML, for errors."""
