@@ -52,7 +52,7 @@ def value(of: Any) -> str:
     if isinstance(of, bool):
         return "yes" if of else "no"
     if isinstance(of, float):
-        return f"{of:.3f}" if math.isfinite(of) else str(of)
+        return (f"{of:.3f}" if abs(of) < 100 else f"{of:,.1f}") if math.isfinite(of) else str(of)
     if isinstance(of, int):
         return f"{of:,}"
     if isinstance(of, (list, tuple)):

@@ -22,6 +22,11 @@ class StatsTable:
     counts: tuple[float, ...]
     left_out: int
 
+    @property
+    def narrow(self) -> bool:
+        """Whether it is but names and values."""
+        return not self.columns and len(self.rows) < 16
+
 
 def stats_tables(found: Mapping[str, Any], without: Sequence[str]) -> list[StatsTable]:
     """Tables of all parts but some: single values together in the first, every other part in its own."""
@@ -57,7 +62,7 @@ def _table(title: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> StatsTable
         title=title,
         columns=() if columns == ("",) else columns,
         rows=tuple((name, tuple(cells.get(column) for column in columns)) for name, cells in shown),
-        counts=counts if any(counts) else (),
+        counts=counts if len(set(counts)) > 1 else (),
         left_out=len(rows) - len(shown),
     )
 
