@@ -1,5 +1,6 @@
 """Statistics as tables: whatever JSON a run's statistics are, each part of it becomes a table of names and values."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 _MOST_ROWS = 60
 _COUNTS = ("rows", "attempts", "count", "n")
 """Columns that count something: a bar is drawn beside the first of them."""
+
+
+Cells = dict[tuple[str, ...], Any]
+"""A row's values by the names under which they lie."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ def stats_tables(found: Mapping[str, Any], without: Sequence[str]) -> list[Stats
     """Tables of all parts but some: single values together in the first, every other part in its own."""
     parts = {name: value for name, value in found.items() if name not in without and value not in ({}, [], None)}
     single = {name: value for name, value in parts.items() if not isinstance(value, (dict, list))}
-    tables = [_table("run", [(name, {"": value}) for name, value in single.items()])] if single else []
+    tables = [_table("run", [(name, {(): value}) for name, value in single.items()])] if single else []
     for name, value in parts.items():
         if name not in single:
             tables += _tables(name, value)
@@ -45,7 +50,7 @@ def _tables(title: str, value: Any) -> Iterator[StatsTable]:
         if all(isinstance(one, dict) for one in value):
             yield _table(title, [_named(one) for one in value])
         else:
-            yield _table(title, [(str(number), {"": one}) for number, one in enumerate(value)])
+            yield _table(title, [(str(number), {(): one}) for number, one in enumerate(value)])
     elif any(isinstance(one, list) and any(isinstance(x, dict) for x in one) for one in value.values()):
         for name, one in value.items():
             yield from _tables(f"{title}: {name}", one if isinstance(one, (dict, list)) else [one])
@@ -53,29 +58,33 @@ def _tables(title: str, value: Any) -> Iterator[StatsTable]:
         yield _table(title, [(str(name), _flat(one)) for name, one in value.items()])
 
 
-def _table(title: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> StatsTable:
-    columns = tuple(dict.fromkeys(name for _, cells in rows for name in cells))
+def _table(title: str, rows: Sequence[tuple[str, Cells]]) -> StatsTable:
+    """Its columns are named by their last names where these differ; lists, which are drawn, come first."""
     shown = rows[:_MOST_ROWS]
-    counted = next((name for name in _COUNTS if name in columns), "")
+    keys = list(dict.fromkeys(key for _, cells in rows for key in cells))
+    keys.sort(key=lambda key: not any(isinstance(cells.get(key), (list, tuple)) for _, cells in shown))
+    last = Counter(key[-1:] for key in keys)
+    names = {key: " ".join(key if last[key[-1:]] > 1 else key[-1:]) for key in keys}
+    counted = next((key for name in _COUNTS for key in keys if names[key] == name), None)
     counts = tuple(float(cells.get(counted) or 0) for _, cells in shown) if counted else ()
     return StatsTable(
         title=title,
-        columns=() if columns == ("",) else columns,
-        rows=tuple((name, tuple(cells.get(column) for column in columns)) for name, cells in shown),
+        columns=() if keys == [()] else tuple(names.values()),
+        rows=tuple((name, tuple(cells.get(key) for key in keys)) for name, cells in shown),
         counts=counts if len(set(counts)) > 1 else (),
         left_out=len(rows) - len(shown),
     )
 
 
-def _named(entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _named(entry: dict[str, Any]) -> tuple[str, Cells]:
     """An entry of a list: its first value names it."""
     flat = _flat(entry)
-    first = next(iter(flat), "")
+    first = next(iter(flat), ())
     return str(flat.pop(first, "")), flat
 
 
-def _flat(value: Any) -> dict[str, Any]:
-    """Nested values under joined names."""
+def _flat(value: Any) -> Cells:
+    """Nested values under their paths."""
     if not isinstance(value, dict):
-        return {"": value}
-    return {f"{name} {inner}".strip(): one for name, nested in value.items() for inner, one in _flat(nested).items()}
+        return {(): value}
+    return {(str(name), *inner): one for name, nested in value.items() for inner, one in _flat(nested).items()}

@@ -137,7 +137,7 @@ def test_whatever_statistics_there_are_become_tables() -> None:
     assert tables["totals"].rows == (("attempts", (3,)), ("videos", (2,)))
     assert tables["means"].columns == ("kept mean", "kept rows", "verified mean", "verified rows")
     assert tables["means"].rows == (("p", (0.5, 2, None, 0)),)
-    assert tables["distributions"].counts == () and tables["distributions"].rows[0][1] == (3, (1, 2, 0))
+    assert tables["distributions"].counts == () and tables["distributions"].rows[0][1] == ((1, 2, 0), 3)
     assert tables["groups: protocol"].rows == (("love_r1", (3, 1)),)
     assert tables["shards"].left_out == 40 and tables["shards"].counts[:3] == (0.0, 1.0, 2.0)
     assert tables["new"].rows == (("0", (1,)), ("1", (2,)))
