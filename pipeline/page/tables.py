@@ -66,12 +66,13 @@ def _table(title: str, rows: Sequence[tuple[str, Cells]]) -> StatsTable:
     last = Counter(key[-1:] for key in keys)
     names = {key: " ".join(key if last[key[-1:]] > 1 else key[-1:]) for key in keys}
     counted = next((key for name in _COUNTS for key in keys if names[key] == name), None)
+    drawn = bool(shown and keys) and isinstance(shown[0][1].get(keys[0]), (list, tuple))
     counts = tuple(float(cells.get(counted) or 0) for _, cells in shown) if counted else ()
     return StatsTable(
         title=title,
         columns=() if keys == [()] else tuple(names.values()),
         rows=tuple((name, tuple(cells.get(key) for key in keys)) for name, cells in shown),
-        counts=counts if len(set(counts)) > 1 else (),
+        counts=counts if len(set(counts)) > 1 and not drawn else (),
         left_out=len(rows) - len(shown),
     )
 
