@@ -257,6 +257,35 @@ def presets(
 
 
 @app.command()
+def view(
+    run: RunDirectory,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 8757,
+    host: Annotated[str, typer.Option(help="Where to listen; by default this machine alone can look.")] = "127.0.0.1",
+    verifier: FurtherVerifier = "",
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the browser, too.")] = False,
+) -> None:
+    """Watch trajectories on a local page: video, timeline, frames, thoughts, checks, and what the trainer sees."""
+    from jobs.view import view
+
+    view(run, host, port, verifier, open_browser)
+
+
+@app.command()
+def report(
+    run: RunDirectory,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Default: RUN/report.html.")] = None,
+    preset: Annotated[str, typer.Option(help="What counts as kept.")] = "default",
+    each: Annotated[int, typer.Option(min=0, help="Attempts to show of each outcome.")] = 2,
+    seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
+    verifier: FurtherVerifier = "",
+) -> None:
+    """Write the statistics and a sample of attempts as one HTML file to send to a colleague."""
+    from jobs.report import report
+
+    report(run, out, preset, each, seed, verifier)
+
+
+@app.command()
 def columns() -> None:
     """List the columns that a condition may name, with their meanings."""
     from jobs.columns import columns

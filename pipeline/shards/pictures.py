@@ -46,7 +46,7 @@ class VideoPictures:
         self._fault: Rejected | None = None
         self._found: dict[Place, tuple[str, Encoded]] = {}
         try:
-            self._read(video, {_place(image) for image in wanted})
+            self._read(video, {place(image) for image in wanted})
         except Rejected as error:
             self._fault = error
 
@@ -54,24 +54,16 @@ class VideoPictures:
         """The picture of a reference. Raises Rejected where the video is unusable or shows another picture there."""
         if self._fault is not None:
             raise self._fault
-        digest, encoded = self._found.get(_place(image), ("none", None))
+        digest, encoded = self._found.get(place(image), ("none", None))
         if encoded is None or digest != image.hash:
             message = f"{self._name}: frame {image.index} has the hash {digest}, recorded is {image.hash}"
             raise Rejected("frame_mismatch", message)
         return encoded
 
     def _read(self, video: VideoReference, places: set[Place]) -> None:
-        forms: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
         with open_video(video.uri, video.video_id) as opened:
-            for index, width, height, stamped in sorted(places):
-                if 0 <= index < len(opened.timeline.times_s):
-                    forms[width, height, stamped].append(index)
-            plans = [
-                FramePlan(budget=ExactSize(width=width, height=height), indices=tuple(indices), stamp=stamped)
-                for (width, height, stamped), indices in forms.items()
-            ]
-            for _, _, picture in opened.sample(plans):
-                self._found[_place(picture.frame)] = (picture.frame.hash, self._encoded(picture.jpeg))
+            for _, _, picture in opened.sample(plans(places, len(opened.timeline.times_s))):
+                self._found[place(picture.frame)] = (picture.frame.hash, self._encoded(picture.jpeg))
 
     def _encoded(self, jpeg: bytes) -> Encoded:
         if self._suffix == "jpg":
@@ -82,5 +74,18 @@ class VideoPictures:
         return Encoded(buffer.getvalue(), "png")
 
 
-def _place(image: MediaReference | Frame) -> Place:
+def plans(places: Iterable[Place], n_frames: int) -> list[FramePlan]:
+    """What to sample so that each place that a video of so many frames has comes out of one pass."""
+    forms: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    for index, width, height, stamped in sorted(places):
+        if 0 <= index < n_frames:
+            forms[width, height, stamped].append(index)
+    return [
+        FramePlan(budget=ExactSize(width=width, height=height), indices=tuple(indices), stamp=stamped)
+        for (width, height, stamped), indices in forms.items()
+    ]
+
+
+def place(image: MediaReference | Frame) -> Place:
+    """Which picture of its video it is."""
     return image.index, image.width, image.height, image.stamped
