@@ -24,14 +24,16 @@ FROM rows GROUP BY question_id
 """
 """What all attempts at a question say together; those that failed count, and those that were corrected are wrong."""
 
+_FACTS = """
+shard, trajectory_id, question_id, video_id, attempt, protocol, teacher, verifier, n_zooms, evidence_gain,
+p_gold_evidence, grounding_iou, p_gold_steps
+"""
 _CANDIDATES = """
 CREATE OR REPLACE TABLE candidates AS
-SELECT *, row_number() OVER (PARTITION BY question_id ORDER BY {ranking}, trajectory_id) AS place,
-    NULL::VARCHAR AS lost
+SELECT {facts}, letter, dice, worth,
+    row_number() OVER (PARTITION BY question_id ORDER BY {ranking}, trajectory_id) AS place, NULL::VARCHAR AS lost
 FROM (
-    SELECT shard, trajectory_id, question_id, video_id, attempt, answer_letter, protocol, teacher, verifier, n_zooms,
-        evidence_gain, p_gold_evidence, grounding_iou, p_gold_steps,
-        md5('{seed}:' || trajectory_id) AS dice, {worth} AS worth
+    SELECT {facts}, {letter} AS letter, md5('{seed}:' || trajectory_id) AS dice, {worth} AS worth
     FROM rows WHERE {loss} IS NULL
 )
 """
@@ -77,7 +79,10 @@ class Choice:
         needed = self.kind == "rl" or asked.pass_rate_above is not None or asked.pass_rate_below is not None
         self.rows.query(_QUESTIONS + ("" if needed else " LIMIT 0"))
         loss = loss_sql(self.rows, self.condition)
-        self.rows.query(_CANDIDATES.format(loss=loss, seed=self.seed, ranking=self._ranking, worth=self._worth))
+        candidates = _CANDIDATES.format(
+            facts=_FACTS, letter=self._letter, loss=loss, seed=self.seed, ranking=self._ranking, worth=self._worth
+        )
+        self.rows.query(candidates)
 
     def steps(self) -> list[Step]:
         """How the candidates are thinned, in order. Raises UserError where that makes no sense for the kind."""
@@ -94,7 +99,7 @@ class Choice:
             self._distinct("near-duplicate reasoning", "thoughts", asked.distinct_thoughts),
             self._at_most("question", "question_id", most),
             self._at_most("video", "video_id", asked.per_video),
-            self._at_most("letter", "answer_letter", asked.per_letter),
+            self._at_most("letter", "letter", asked.per_letter),
         ]
         return [step for step in found if step is not None]
 
@@ -124,6 +129,11 @@ class Choice:
         if self.condition.thinning.best_by:
             return "worth DESC NULLS LAST"
         return "attempt" if self.kind == "rl" else "dice"
+
+    @property
+    def _letter(self) -> str:
+        """No verdict tells it, so that every trajectory would be looked up."""
+        return "NULL::VARCHAR" if self.condition.thinning.per_letter is None else "rows.answer_letter"
 
     @property
     def _worth(self) -> str:

@@ -74,9 +74,12 @@ def serve() -> Iterator[Serve]:
         yield lambda store: stack.enter_context(served(store))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Debian's Chromium without a window; skips where it or Playwright is not installed."""
+    """Debian's Chromium without a window; skips where it or Playwright is not installed.
+
+    For one file of tests: as long as it is there, nothing else in this thread can run an event loop.
+    """
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("no chromium here: the page is not tried in a browser (apt-get install chromium)")
