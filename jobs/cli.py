@@ -24,6 +24,7 @@ FurtherVerifier = Annotated[
 ]
 
 DEMO_PROTOCOLS = ["videozoomer", "longvideo_r1"]
+NO_CHANGES: list[str] = []
 
 FORMATS = (
     *("native", "llamafactory", "llamafactory-alpaca", "ms-swift", "trl", "trl-steps", "verl"),
@@ -94,6 +95,37 @@ def verify(
     from jobs.verify import Another, verify
 
     verify(run, Another(model, base_url, name, answer_by, permutations, screens), address)
+
+
+@app.command()
+def regenerate(
+    run: RunDirectory,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL", help="Questions with a row that meets this; left out: list what was ordered so far."
+        ),
+    ] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="New attempts per question.")] = 1,
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="Another setting, such as teacher.model=NAME.")
+    ] = NO_CHANGES,
+    all_attempts: Annotated[
+        bool, typer.Option("--all-attempts", help="Only questions of which every row meets the condition.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Make a further batch where this one is finished.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would call and cost; call nothing.")] = False,
+    address: Annotated[str, typer.Option(help="Ray cluster to use: `local`, `auto` or an address.")] = "local",
+) -> None:
+    """Make new attempts at questions whose rows meet a condition; nothing that is there changes."""
+    from jobs.regenerate import Wanted, list_regenerations, regenerate
+
+    wanted = Wanted(where or "", attempts, tuple(changes), all_attempts, limit, again)
+    if wanted == Wanted("") and not dry_run:
+        list_regenerations(run)
+    else:
+        regenerate(run, wanted, dry_run, address)
 
 
 @app.command()

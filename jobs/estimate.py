@@ -1,6 +1,7 @@
 """`zoomtrail generate --dry-run`: calls, tokens and a price."""
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 
 from rich.console import Console
@@ -20,13 +21,18 @@ MOST_PROBED = 40
 
 def print_estimate(config: RunConfig, limit: int | None) -> None:
     """Prints what a run would call, typically and at most. Opens videos, but calls no model and writes nothing."""
-    zoom = protocol(config.protocol)
     questions = list(islice(load_questions(config.source), limit))
     wanted = Counter(q.video_id for q in questions if not isinstance(q, BadRow))
     n_bad = sum(isinstance(q, BadRow) for q in questions)
-    videos, faults = _probe(config, list(wanted))
     n_attempts = sum(wanted.values()) * config.attempts
     print(f"{len(questions)} questions ({n_bad} unusable) on {len(wanted)} videos: {n_attempts} attempts")
+    print_price(config, {video_id: count * config.attempts for video_id, count in wanted.items()})
+
+
+def print_price(config: RunConfig, wanted: Mapping[str, int], captions: bool = True) -> None:
+    """Prints what attempts would call. wanted: how many, by video; captions: whether these are yet to be made."""
+    zoom = protocol(config.protocol)
+    videos, faults = _probe(config, list(wanted))
     for fault in faults:
         print(f"  unusable video: {fault}")
     if not videos:
@@ -34,13 +40,14 @@ def print_estimate(config: RunConfig, limit: int | None) -> None:
         return
     usable = len(wanted) - len(faults) if len(wanted) <= MOST_PROBED else len(wanted)
     scale = usable / len(videos)
-    attempts = [(video, wanted[video.video_id] * config.attempts) for video in videos]
+    attempts = [(video, wanted[video.video_id]) for video in videos]
     most = config.rollout.max_turns or zoom.default_max_turns
     typical = min(zoom.typical_turns, most)
     table = Table("role", "turns", "calls", "prompt tokens", "completion tokens", "price")
     for label, turns in ((f"typical: {typical}", typical), (f"at most: {most}", most)):
         for role in estimate(config, zoom, attempts, turns):
-            table.add_row(*_row(role, label if role.role == "teacher" else "", scale))
+            if captions or role.role != "captioner":
+                table.add_row(*_row(role, label if role.role == "teacher" else "", scale))
     Console().print(table)
     if isinstance(config.verifier, Endpoint):
         print("The calls of the verifier are not among them; what they cost is unknown.")

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from rich.console import Console
 from jobs.job_file import load_job
 from jobs.progress import RunProgress
 from jobs.run_log import RunLog
+from jobs.runs import Begun, Run, absolute, folder_of, settings_of
 from jobs.tally import Tallier, items_to_do
 from pipeline.models.build import demo_folder
 from pipeline.plan import Plan, Planned
@@ -22,36 +22,13 @@ from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
 from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
-from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, Workers, fingerprint, stage_settings
+from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, Workers, fingerprint
 from schemas.errors import Fatal, UserError
 
 if TYPE_CHECKING:
     from pipeline.cluster import Crew
 
 console = Console(stderr=True, highlight=False)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A planned run. config: with absolute paths; shards: every planned attempt, by shard.
-
-    verifier: the name of a further verifier, "" for the run's own.
-    """
-
-    config: RunConfig
-    url: str
-    fingerprints: dict[str, str]
-    shards: dict[int, list[Planned]]
-    verifier: str = ""
-
-    @property
-    def attempts(self) -> int:
-        return sum(map(len, self.shards.values()))
-
-    def finished(self) -> bool:
-        """Whether every shard has passed every stage."""
-        store = RunStore(self.url, self.verifier)
-        return all(self.shards.keys() <= store.finished(stage) for stage in STAGES)
 
 
 def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, address: str) -> None:
@@ -62,29 +39,42 @@ def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, addre
         print_estimate(_checked(job)[1], limit)
         return
     run = plan_run(job, out, limit)
-    summary = f"{run.attempts} attempts in {len(run.shards)} shards of {run.url}"
-    if run.finished():
-        print(f"nothing to do: all {summary} are finished")
+    runs = [run, *_regenerations(job, run.url)]
+    summary = f"{sum(each.attempts for each in runs)} attempts in {sum(len(each.shards) for each in runs)} shards"
+    unfinished = [each for each in runs if not each.finished()]
+    if not unfinished:
+        print(f"nothing to do: all {summary} of {run.url} are finished")
         return
+    for each in unfinished:
+        checked_protocol(each.config)
     with ray_session(run.config.workers, address) as crew:
-        carry_out(run, crew)
-    print(f"done: {summary}; see `zoomtrail stats {run.url}`")
+        for each in unfinished:
+            if each.regeneration:
+                console.print(f"going on with regeneration {each.regeneration}: {each.attempts} attempts")
+            carry_out(each, crew)
+    print(f"done: {summary} of {run.url}; see `zoomtrail stats {run.url}`")
+
+
+def _regenerations(job: Path, url: str) -> list[Run]:
+    """What was ordered by `zoomtrail regenerate`, each with the settings of then."""
+    run, plan = Begun(url, load_job(job), job.resolve().parent), Plan(RunStore(url))
+    return [run.regeneration(ordered, plan) for ordered in plan.generations]
 
 
 def plan_run(job: Path, out: str | None = None, limit: int | None = None) -> Run:
     """Begins the run of a job file, or opens it again with what its source has gained. Calls nothing, needs no Ray.
 
-    out: default runs/NAME beside the job file. Raises UserError.
+    Its regenerations are runs of their own. out: default runs/NAME beside the job file. Raises UserError.
     """
     written, config = _checked(job)
-    settings = stage_settings(written, protocol(config.protocol).version)
+    settings = settings_of(written)
     url = absolute(out or str(job.resolve().parent / "runs" / job.stem))
     if config.captions.reuse_from:
         from pipeline.stages.reuse import require_same_captions
 
         require_same_captions(config.captions.reuse_from, settings["caption"])
     store = RunStore(url)
-    store.open_for(written, settings)
+    store.open_for(written, settings, folder_of(job, url))
     fingerprints = {stage: fingerprint(settings[stage]) for stage in STAGES}
     return Run(config, url, fingerprints, _planned(store, config, limit))
 
@@ -95,11 +85,6 @@ def _checked(job: Path) -> tuple[RunConfig, RunConfig]:
     config = written.relative_to(job.resolve().parent)
     checked_protocol(config)
     return written, config
-
-
-def absolute(url: str) -> str:
-    """A local path made absolute: workers have a working directory of their own."""
-    return url if "://" in url else str(Path(url).resolve())
 
 
 def checked_protocol(config: RunConfig) -> ZoomProtocol:
@@ -154,7 +139,7 @@ def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int,
             console.print(f"{extension.duplicates} source rows repeat an earlier one and are planned once")
     if not plan.rows:
         raise UserError(f"source.path: {config.source.path} holds no questions")
-    return plan.shards()
+    return plan.shards(0)
 
 
 def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None:

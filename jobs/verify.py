@@ -7,13 +7,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from jobs.generate import Run, absolute, carry_out, ray_session
+from jobs.generate import carry_out, ray_session
 from jobs.job_file import faults
+from jobs.runs import Run, absolute
 from pipeline.plan import Plan
 from pipeline.store import RunStore
 from prompts.protocols import protocol
-from schemas.config import STAGES, RunConfig, VerifierConfig, fingerprint, stage_settings
+from schemas.config import RunConfig, VerifierConfig, fingerprint, stage_settings
 from schemas.errors import UserError
+from schemas.generation import judged_by, with_changes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -56,30 +58,42 @@ class Another:
 def verify(run: str, another: Another, address: str) -> None:
     """Replays all that a run has taught with another verifier. Raises UserError for the user's mistakes, Fatal where it
     cannot go on; the same command goes on from there."""
-    planned = _planned(absolute(run), another)
-    summary = f"{planned.attempts} attempts in {len(planned.shards)} shards by {planned.verifier}"
-    if planned.finished():
+    runs = _planned(absolute(run), another)
+    name = another.called
+    summary = (
+        f"{sum(each.attempts for each in runs)} attempts in {sum(len(each.shards) for each in runs)} shards by {name}"
+    )
+    unfinished = [each for each in runs if not each.finished()]
+    if not unfinished:
         print(f"nothing to do: {summary} are verified")
         return
-    with ray_session(planned.config.workers, address) as crew:
-        carry_out(planned, crew)
-    print(f"done: {summary}; see `zoomtrail stats {run}`, and `--verifier {planned.verifier}` of stats and cut")
+    with ray_session(runs[0].config.workers, address) as crew:
+        for each in unfinished:
+            carry_out(each, crew)
+    print(f"done: {summary}; see `zoomtrail stats {run}`, and `--verifier {name}` of stats and cut")
 
 
-def _planned(url: str, another: Another) -> Run:
+def _planned(url: str, another: Another) -> list[Run]:
+    """What is taught of the run's own attempts and of each regeneration."""
     if not _NAME.fullmatch(another.called):
         raise UserError(f"--name {another.called!r}: letters, digits, '.', '_' and '-' only")
     own = RunStore(url).require()
-    recorded = RunConfig.model_validate(own.recorded_config())
-    config = recorded.model_copy(update={"verifier": another.config()})
-    settings = stage_settings(config, protocol(config.protocol).version)
-    own_settings = own.recorded_settings() or {}
+    recorded, own_settings, plan = own.recorded_config(), own.recorded_settings() or {}, Plan(own)
     taught = own.finished("teach")
-    shards = {number: rows for number, rows in Plan(own).shards().items() if number in taught}
-    if not shards:
-        raise UserError(f"{url}: no shard has trajectories yet; run `zoomtrail generate` first")
     # What is replayed is what the run recorded, whatever this version would have recorded.
-    replay = own_settings["teach"] | {k: v for k, v in settings["replay"].items() if k.startswith("verifier")}
+    config = RunConfig.model_validate(recorded).model_copy(update={"verifier": another.config()})
+    replay = judged_by(own_settings, stage_settings(config, protocol(config.protocol).version)["replay"])["replay"]
+    runs = []
+    for ordered in (None, *plan.generations):
+        number, changes, settings = (
+            (ordered.number, ordered.changes, ordered.settings) if ordered else (0, {}, own_settings)
+        )
+        shards = {shard: rows for shard, rows in plan.shards(number).items() if shard in taught}
+        marks = {stage: fingerprint(of) for stage, of in judged_by(settings, replay).items()}
+        its_own = RunConfig.model_validate(with_changes(recorded, changes))
+        config = its_own.model_copy(update={"verifier": another.config()})
+        runs += [Run(config, url, marks, shards, another.called, number)] if shards else []
+    if not runs:
+        raise UserError(f"{url}: no shard has trajectories yet; run `zoomtrail generate` first")
     RunStore(url, another.called).open_verifier(replay)
-    fingerprints = {stage: fingerprint(own_settings[stage]) for stage in STAGES} | {"replay": fingerprint(replay)}
-    return Run(config, url, fingerprints, shards, another.called)
+    return runs

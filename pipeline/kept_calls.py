@@ -11,17 +11,17 @@ import pyarrow.compute as pc
 from pipeline.models.calls import CallStore, Document
 from pipeline.models.replies import usage_of
 from pipeline.plan import Plan
+from pipeline.prices import Prices
 from pipeline.storage import StoredFile
 from pipeline.store import RunStore
 from schemas.captions import Usage
-from schemas.config import STAGES, Price
+from schemas.config import STAGES
 from schemas.errors import UserError
 
 _THREADS = 16
 _FOLDERS = 8
 """Folders of 256 gone through together: small ones are many at once, and of large ones few summaries are in memory."""
 
-_OWN_HARDWARE = Price(input=0.0, output=0.0)
 _CALL, _LEFTOVER = ".json", ".tmp"
 
 
@@ -53,10 +53,9 @@ class KeptCalls:
     def __init__(self, run: RunStore, role: str | None = None, model: str | None = None) -> None:
         self._run = run
         self._calls = CallStore(run.url)
-        self._config = run.recorded_config()
         self._role = role
         self._model = model
-        self._prices: dict[tuple[str, str], Price | None] = {}
+        self._prices = Prices(run)
 
     def each(self) -> Iterator[KeptFile]:
         """All files among the calls, in order of their keys. Memory grows with a few folders, not with the run."""
@@ -91,7 +90,7 @@ class KeptCalls:
 
     def usage(self, document: Document) -> Usage:
         """What a call consumed, at the price that the run's config names; where a server counted nonsense, nothing."""
-        price = self._price(str(document.get("role")), _model(document))
+        price = self._prices.of(str(document.get("role")), _model(document))
         try:
             return usage_of(document["response"], price)
         except (TypeError, ValueError, AttributeError):
@@ -126,14 +125,6 @@ class KeptCalls:
         elif not (file.name.startswith(".") and file.name.endswith(_LEFTOVER)):
             return None
         return KeptFile(folder, file.name, kind, role, model, file.bytes, file.changed_at, usage)
-
-    def _price(self, role: str, model: str) -> Price | None:
-        if (role, model) not in self._prices:
-            settings = self._config.get(role) or {}
-            price = settings.get("price") if settings.get("model") == model else None
-            known = Price.model_validate(price) if price else None
-            self._prices[role, model] = _OWN_HARDWARE if settings.get("backend") in ("local", "demo") else known
-        return self._prices[role, model]
 
     def _require_finished(self) -> list[str]:
         """The names of the plan's parts. Raises UserError where not all that they plan is done."""

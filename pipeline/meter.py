@@ -23,7 +23,8 @@ class Meter:
     the most that it can cost, set aside from the budget until its reply is durable. So only tokens that a server counts
     and nobody could foresee can exceed a budget. Where nothing is limited, calls are free.
 
-    endpoints: by role; earlier: what the run's earlier sessions used, by role; clock: seconds that only grow.
+    endpoints: by role; earlier: what the run's earlier sessions used, by role, others' among them; clock: seconds that
+    only grow.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Meter:
     ) -> None:
         self._prices = {role: endpoint.price for role, endpoint in endpoints.items()}
         self._budget = budget or Budget()
-        self._earlier = {role: (earlier or {}).get(role, Used()) for role in endpoints}
+        self._earlier = {role: Used() for role in endpoints} | dict(earlier or {})
         self._clock = clock
         self._clients: dict[str, Client] = {}
         self._totals = {role: Used() for role in endpoints}

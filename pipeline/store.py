@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -61,9 +62,10 @@ class RunStore:
     def shard_name(self, stage: str, shard: int) -> str:
         return f"{self.folder(stage)}/shard-{shard:05d}.parquet"
 
-    def open_for(self, config: RunConfig, settings: dict[str, dict[str, Any]]) -> None:
+    def open_for(self, config: RunConfig, settings: dict[str, dict[str, Any]], folder: str = "") -> None:
         """Begins the run, or continues one of the same settings.
 
+        folder: where the config's relative paths begin, itself relative to the run where that is local.
         Raises UserError with the differences where the run was begun with other settings.
         """
         known = self.recorded_settings()
@@ -79,6 +81,7 @@ class RunStore:
             "config": config.model_dump(mode="json"),
             "fingerprints": {stage: fingerprint(s) for stage, s in settings.items()},
             "settings": settings,
+            **({"job_folder": folder} if folder else {}),
         }
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         if self.storage.read_or_none("run.yaml") != text.encode():
@@ -100,6 +103,13 @@ class RunStore:
     def recorded_config(self) -> dict[str, Any]:
         """The config that the run was last carried out with, as this or an earlier version wrote it; {} before that."""
         return (self._document() or {}).get("config") or {}
+
+    def recorded_folder(self) -> Path | None:
+        """Where the recorded config's relative paths begin; None where the run does not tell."""
+        folder = (self._document() or {}).get("job_folder")
+        if not folder:
+            return None
+        return Path(self.storage.root, folder).resolve() if self.storage.is_local else Path(folder)
 
     def _document(self) -> dict[str, Any] | None:
         data = self.storage.read_or_none("run.yaml")

@@ -28,6 +28,9 @@ PLANNED = (
     Column("question_chars", "length(r.question.text)", "characters of the question's text"),
 )
 
+GENERATION = Column("generation", "0::BIGINT", "number of the regeneration that made the attempt, 0 for the run's own")
+"""One number for all of a plan's part: it stands in the part's footer."""
+
 CAPTIONED = (
     Column("caption_status", "r.status", "ok or failed; NULL before the caption stage"),
     Column("caption_error_kind", "r.error.kind", "why the video could not be used"),
@@ -84,7 +87,7 @@ FLAGS = (
     Column("verified", "has_verdict AND verdict_error_kind IS NULL", "it was replayed without a failure"),
 )
 
-COLUMNS = (*PLANNED, *CAPTIONED, *ROLLED_OUT, *VERDICT, *FLAGS)
+COLUMNS = (*PLANNED, GENERATION, *CAPTIONED, *ROLLED_OUT, *VERDICT, *FLAGS)
 
 USAGE = tuple(
     c for c in ROLLED_OUT if c.name in ("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")

@@ -160,7 +160,12 @@ def _makers(rows: Rows) -> dict[str, str]:
 
 def _identity(rows: Rows, order: Order, condition: Condition, media: Media) -> dict[str, str]:
     """All that decides the bytes of a cut: two cuts with equal identities are equal."""
-    inputs = [[file.stage, file.shard, file.rows, file.size] for file in rows.files if file.stage != "caption"]
+    own = rows.fingerprints["replay"]
+    inputs = [
+        [file.stage, file.shard, file.rows, file.size, *({rows.fingerprints_of(file.shard)["replay"]} - {own})]
+        for file in rows.files
+        if file.stage != "caption"
+    ]
     return {
         "kind": order.kind,
         "format": order.format.name,
@@ -174,7 +179,7 @@ def _identity(rows: Rows, order: Order, condition: Condition, media: Media) -> d
         "tokenizer": order.tokenizer,
         "max_tokens": str(order.max_tokens),
         "schema_version": str(SCHEMA_VERSION),
-        "run_fingerprint": rows.fingerprints["replay"],
+        "run_fingerprint": own,
         "shards": str(sum(file.stage == "teach" for file in rows.files)),
         "inputs": content_id(inputs, 16),
     }
@@ -215,7 +220,7 @@ def _exporter(
         media=media,
         layout=layout,
         learn=order.learn,
-        origin={"run_fingerprint": identity["run_fingerprint"], "kept_by": identity["condition"]},
+        kept_by=identity["condition"],
         test_share=order.test_share,
         seed=order.seed,
         counter=TokenCounter(order.tokenizer) if order.tokenizer else None,
@@ -259,7 +264,8 @@ def _collect(rows: Rows, exporter: Exporter, spills: Mapping[Split, Spill], show
     for done, shard in enumerate(shards):
         show(done, len(shards))
         known = rows.query(f"SELECT * FROM kept WHERE shard = {int(shard['shard'])}")
-        facts: dict[str, Facts] = {row["trajectory_id"]: row for row in known}
+        made_by = {"run_fingerprint": rows.fingerprints_of(shard["shard"])["replay"]}
+        facts: dict[str, Facts] = {row["trajectory_id"]: row | made_by for row in known}
         table = rows.store.table("teach", shard["shard"])
         wanted = table.filter(pc.is_in(table["trajectory_id"], pa.array(list(facts), pa.string())))
         if wanted.num_rows != shard["n"]:

@@ -48,13 +48,16 @@ class _Part:
 
 @dataclass
 class Exporter:
-    """Makes the records of an order. keep: stores a media file by its path below the cut; dropped: rows by reason."""
+    """Makes the records of an order.
+
+    kept_by: the condition; keep: stores a media file by its path below the cut; dropped: rows by reason.
+    """
 
     kind: Kind
     media: Media
     layout: Layout
     learn: Learn
-    origin: dict[str, str]
+    kept_by: str
     test_share: float
     seed: int
     counter: TokenCounter | None
@@ -70,6 +73,7 @@ class Exporter:
     def records(self, trajectories: Sequence[Trajectory], facts: dict[str, Facts]) -> Iterable[list[Made]]:
         """The records of one video after the other, so that the pictures of one at a time are held.
 
+        facts: by trajectory, also `rank` and `run_fingerprint`.
         Raises Fatal where a row cannot be rendered faithfully, UserError for another version of a protocol.
         """
         videos: dict[str, list[Example]] = defaultdict(list)
@@ -82,14 +86,15 @@ class Exporter:
             yield self._video(examples)
 
     def _samples(self, trajectory: Trajectory, facts: Facts) -> Sequence[Sample]:
+        origin = {"run_fingerprint": facts["run_fingerprint"], "kept_by": self.kept_by}
         if self.kind == "rl-steps":
-            steps = step_samples(trajectory, facts, self.origin)
+            steps = step_samples(trajectory, facts, origin)
             if not steps:
                 self.dropped["no gain per step"] += 1
             return steps
         if self.kind == "rl":
-            return [rl_sample(trajectory, facts, self.origin)]
-        samples = sft_samples(trajectory, facts, self.origin)
+            return [rl_sample(trajectory, facts, origin)]
+        samples = sft_samples(trajectory, facts, origin)
         if self.learn == "corrections":
             samples = [corrections_only(sample) for sample in samples]
         learnable = [sample for sample in samples if any(m.train for m in sample.messages)]

@@ -8,13 +8,25 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from pipeline.plan import Planned
-from pipeline.shards.columns import CAPTIONED, COLUMNS, FLAGS, PLANNED, ROLLED_OUT, USAGE, VERDICT, Column, selected
+from pipeline.plan import Planned, generation_in
+from pipeline.shards.columns import (
+    CAPTIONED,
+    COLUMNS,
+    FLAGS,
+    GENERATION,
+    PLANNED,
+    ROLLED_OUT,
+    USAGE,
+    VERDICT,
+    Column,
+    selected,
+)
 from pipeline.shards.reading import ShardFile, read_columns, read_stage
 from pipeline.store import ROWS, RunStore
 from schemas.arrow import arrow_schema
 from schemas.config import fingerprint
 from schemas.errors import Fatal, UserError
+from schemas.generation import Generation
 from schemas.record import Record
 from schemas.verdict import Verdict
 
@@ -72,6 +84,9 @@ class Rows:
     def __init__(self, store: RunStore) -> None:
         self.store = store.require()
         self.files: list[ShardFile] = []
+        self._generation_of: dict[int, int] = {}
+        settings = self.store.recorded_settings() or {}
+        self._fingerprints = {0: {stage: fingerprint(of) for stage, of in settings.items()}}
         self._db = duckdb.connect(":memory:")
         self._load_plan()
         for stage in _STAGED:
@@ -85,8 +100,12 @@ class Rows:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """The fingerprint of each stage's settings."""
-        return {stage: fingerprint(settings) for stage, settings in (self.store.recorded_settings() or {}).items()}
+        """The fingerprint of each stage's settings, of the run's own attempts."""
+        return self._fingerprints[0]
+
+    def fingerprints_of(self, shard: int) -> dict[str, str]:
+        """The same of the attempts of a shard: a regeneration may have had other settings."""
+        return self._fingerprints[self._generation_of.get(shard, 0)]
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """The result of a query whose conditions were checked. Raises UserError where a row's value breaks one."""
@@ -162,10 +181,18 @@ class Rows:
             )
 
     def _load_plan(self) -> None:
-        self._create("plan", Planned, PLANNED)
+        self._create("plan", Planned, (*PLANNED, GENERATION))
         for name in self.store.storage.names("plan", ".parquet"):
-            table, _, _ = read_columns(self.store, f"plan/{name}", _READ["plan"])
-            self._insert("plan", table, selected(PLANNED))
+            table, _, footer = read_columns(self.store, f"plan/{name}", _READ["plan"])
+            ordered = generation_in(footer)
+            self._insert("plan", table, f"{selected(PLANNED)}, {ordered.number if ordered else 0}::BIGINT")
+            if ordered is not None:
+                self._fingerprints[ordered.number] = self._marks(ordered)
+                self._generation_of |= dict.fromkeys(table["shard"].unique().to_pylist(), ordered.number)
+
+    def _marks(self, ordered: Generation) -> dict[str, str]:
+        verifier = (self.store.recorded_settings() or {})["replay"] if self.store.verifier else None
+        return ordered.fingerprints(verifier)
 
     def _load_stage(self, stage: str) -> None:
         shard = Column("shard", "0::BIGINT", "")

@@ -1,0 +1,154 @@
+"""`zoomtrail regenerate`: further attempts at the questions that have rows of some kind, beside all that is there."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from jobs.changes import changed_config, parsed, recorded
+from jobs.generate import carry_out, checked_protocol, ray_session
+from jobs.runs import Begun, Run, absolute, begun, settings_of
+from jobs.tables import add_row, new_table, print_table, printable
+from pipeline.plan import Plan
+from pipeline.store import RunStore
+from schemas.config import STAGES, RunConfig, changed
+from schemas.errors import UserError
+from schemas.generation import Generation, StageSettings
+from schemas.question import Question
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to make anew. where: a condition on rows; all_attempts: each row of a question must meet it, and not any.
+
+    attempts: new ones per question; limit: questions at most. changes: as in `--set`. again: order a further batch
+    where one by this order is finished.
+    """
+
+    where: str
+    attempts: int = 1
+    changes: tuple[str, ...] = ()
+    all_attempts: bool = False
+    limit: int | None = None
+    again: bool = False
+
+
+def regenerate(run: str, wanted: Wanted, dry_run: bool, address: str) -> None:
+    """Orders new attempts and makes them, or goes on with those that the same arguments have ordered.
+
+    No row, caption or reply that is there changes. Raises UserError for the user's mistakes, Fatal where it cannot go
+    on; the same command goes on from there.
+    """
+    if not wanted.where.strip():
+        raise UserError("--where is missing: the condition on rows whose questions get new attempts")
+    of = begun(run)
+    changes = parsed(wanted.changes)
+    written = changed_config(of, changes)
+    config = of.carried_out(written)
+    checked_protocol(config)
+    plan = Plan(RunStore(of.url))
+    ordered = _order(wanted, plan, recorded(changes), settings_of(written))
+    before = next((each for each in reversed(plan.generations) if each.same_order(ordered)), None)
+    found = of.regeneration(before, plan, changes) if before else None
+    if found is None or (found.finished() and wanted.again):
+        questions = _chosen(of, plan, ordered)
+        if dry_run or not questions:
+            _price(config, [q.video_id for q in questions for _ in range(ordered.attempts)])
+            return
+        plan.regenerate(questions, ordered, config.workers.videos_per_shard)
+        found = of.regeneration(ordered, plan, changes)
+        _print_order(of, ordered, found)
+    elif found.finished():
+        print(f"nothing to do: {_said(found)} is finished; --again orders a further one")
+        return
+    elif dry_run:
+        print(f"{_said(found)} is under way")
+        _price(config, _untaught(found))
+        return
+    else:
+        print(f"going on with {_said(found)}")
+    with ray_session(config.workers, address) as crew:
+        carry_out(found, crew)
+    print(f"done: {_said(found)}; see `zoomtrail stats {run} --where 'generation = {found.regeneration}'`")
+
+
+def list_regenerations(run: str) -> None:
+    """Prints what was ordered so far. Raises UserError where the run is none."""
+    store = RunStore(absolute(run)).require()
+    plan, settings = Plan(store), (store.recorded_settings() or {})["replay"]
+    if not plan.generations:
+        print('nothing was regenerated yet; --where "..." says which questions get new attempts')
+        return
+    done = set.intersection(*(store.finished(stage) for stage in STAGES))
+    table = new_table("Regenerations", ("",), ("attempts", "shards", "finished"), "ordered")
+    for each in plan.generations:
+        shards = plan.shards(each.number)
+        finished = len(shards.keys() & done)
+        differences = "; ".join(changed(settings, each.settings["replay"]))
+        what = each.where + (f" ({differences})" if differences else "")
+        add_row(table, each.number, sum(map(len, shards.values())), len(shards), finished, what)
+    plain = not sys.stdout.isatty()
+    print_table(Console(highlight=False, width=200 if plain else None, no_color=plain), table, plain)
+
+
+def _order(wanted: Wanted, plan: Plan, changes: dict[str, Any], settings: StageSettings) -> Generation:
+    return Generation(
+        number=len(plan.generations) + 1,
+        where=wanted.where.strip(),
+        all_attempts=wanted.all_attempts,
+        limit=wanted.limit,
+        attempts=wanted.attempts,
+        changes=changes,
+        settings=settings,
+    )
+
+
+def _chosen(of: Begun, plan: Plan, ordered: Generation) -> list[Question]:
+    """The questions that get new attempts, in the plan's order; says how many there are. Raises UserError."""
+    from pipeline.shards.questions import questions_where
+    from pipeline.shards.table import Rows
+
+    store = RunStore(of.url)
+    ids = questions_where(Rows(store), ordered.where, ordered.all_attempts)
+    planned = {row.question.question_id: row for row in plan.rows}
+    usable = [planned[id_].question for id_ in planned if id_ in ids and planned[id_].error is None]
+    print(f"{len(ids)} of {len(planned)} questions meet the condition")
+    if bad := len(ids) - len(usable):
+        print(f"  {bad} of them come from unusable source rows, and are left out")
+    if ordered.limit is not None and len(usable) > ordered.limit:
+        print(f"  the first {ordered.limit} are taken (--limit)")
+    if waiting := len(plan.shards().keys() - store.finished("replay")):
+        print(f"  the run has {waiting} unfinished shards, whose rows were not looked at; `zoomtrail generate` goes on")
+    return usable[: ordered.limit]
+
+
+def _print_order(of: Begun, ordered: Generation, found: Run) -> None:
+    print(_said(found))
+    settings = settings_of(of.written)
+    for difference in changed(settings["replay"], ordered.settings["replay"]):
+        print(f"  {printable(difference)}")
+    teacher = found.config.student or found.config.teacher
+    if ordered.settings["teach"] == settings["teach"] and getattr(teacher, "temperature", None) == 0:
+        print("  temperature is 0: new attempts will be much like the old ones; --set teacher.temperature=1")
+
+
+def _said(found: Run) -> str:
+    return f"regeneration {found.regeneration}: {found.attempts} attempts in {len(found.shards)} shards of {found.url}"
+
+
+def _untaught(found: Run) -> list[str]:
+    """The video of each attempt that is not made yet."""
+    taught = RunStore(found.url).finished("teach")
+    return [row.question.video_id for shard, rows in found.shards.items() if shard not in taught for row in rows]
+
+
+def _price(config: RunConfig, videos: Sequence[str]) -> None:
+    """videos: that of each attempt."""
+    print(f"{len(videos)} attempts on {len(set(videos))} videos")
+    if videos:
+        from jobs.estimate import print_price
+
+        print_price(config, Counter(videos), captions=False)
