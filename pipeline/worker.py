@@ -34,6 +34,9 @@ from schemas.verdict import Verdict
 _THREADS = 32
 """Threads of a worker: they wait for files and decoders, so there are more of them than cores."""
 
+_INDEXED = 250
+"""Calls of which the index of used tokens is written with a shard, so that an idle worker has few unwritten."""
+
 _VIDEOS = 2
 """Videos captioned at once."""
 
@@ -111,6 +114,7 @@ class Worker:
             "seconds": round(report.seconds, 3),
         }
         await asyncio.to_thread(self._store.commit, self.assignment.stage, shard, rows, footer)
+        await asyncio.to_thread(self._calls.index.write, _INDEXED)
         return report
 
     async def prepare(self) -> None:
