@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from pipeline.blame import Blame, Room, Watch
+from pipeline.blame import Blame, Change, Notes, Room, Watch
 from pipeline.leases import Spent
 from pipeline.ledger import used_before
 from pipeline.links import ToActor
@@ -56,7 +56,12 @@ class StageActor:
         names of its watch and its meter.
         """
         if run != self._run:
-            self._name, self._run, self._watch = name, run, ray.get_actor(f"{run}-watch")
+            self._name, self._run, watch = name, run, ray.get_actor(f"{run}-watch")
+
+            async def note(changes: Sequence[Change]) -> None:
+                await watch.note.remote(name, changes)
+
+            self._notes = Notes(note)
             metered = any(assignment.config.endpoints for assignment in assignments.values())
             link = ToActor(name, ray.get_actor(f"{run}-meter")) if metered else None
             self._workers = {stage: Worker(assignment, link) for stage, assignment in assignments.items()}
@@ -74,10 +79,10 @@ class StageActor:
             return None
 
         async def begin(item: str) -> None:
-            await self._watch.begin.remote(self._name, stage, shard, item)
+            await self._notes.begin(stage, shard, item)
 
         async def end(item: str) -> None:
-            await self._watch.end.remote(self._name, stage, shard, item)
+            self._notes.end(stage, shard, item)
 
         care = Care(suspects=suspects, poison=poison, begin=begin, end=end)
         try:

@@ -42,8 +42,10 @@ PATIENCE_S = 7200.0
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done. nodes: numbers of them; latency_s, window_s: of calls, and measured in seconds; in_flight: calls
-    of a node. attempts: in the overhead part. million: attempts planned."""
+    """How much is done. nodes: numbers of them; latency_s: of calls; in_flight: calls of a node; window_s: measured.
+
+    attempts: in the overhead part. million: attempts planned.
+    """
 
     nodes: tuple[int, ...]
     latency_s: float
@@ -293,9 +295,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two nodes, ten thousand attempts: a few minutes")
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given several times")
     parser.add_argument("--json", type=Path)
-    parser.add_argument(
-        "--folder", type=Path, help="where runs are made: on a disk with 10 GB and 3 million free files"
-    )
+    parser.add_argument("--folder", type=Path, help="where runs are made: 10 GB, 3 million files")
     options = parser.parse_args()
     size, document, bars = QUICK if options.quick else FULL, dict[str, Any](), list[Bar]()
     for part in options.part or PARTS:

@@ -71,9 +71,10 @@ class Meter:
 
     def figures(self) -> dict[str, float]:
         times = psutil.Process().cpu_times()
-        now, own, below = time.monotonic(), times.user + times.system, times.children_user + times.children_system
-        before, self._last = getattr(self, "_last", (now, own, below)), (now, own, below)
-        return dict(zip(("s", "cpu_s", "decoder_cpu_s"), (b - a for a, b in zip(before, self._last)), strict=True))
+        own, below = times.user + times.system, times.children_user + times.children_system
+        now = {"s": time.monotonic(), "cpu_s": own, "decoder_cpu_s": below}
+        before, self._last = getattr(self, "_last", now), now
+        return {name: value - before[name] for name, value in now.items()}
 
 
 def memory() -> dict[str, float]:
