@@ -40,8 +40,8 @@ class Watch:
 class Notes:
     """Tells a watch what begins and ends, several items in one message: a message costs more than most items do.
 
-    A beginning is on record when `begin` returns. An end waits for the next beginning, or a moment: so what is on record
-    at a beginning is exact, and at other times an item may be in flight that has just ended.
+    A beginning is on record when `begin` returns. An end waits for the next beginning, or a moment: what is on record
+    at a beginning is exact; at other times an item may be among it that has just ended.
     """
 
     def __init__(self, send: Callable[[Sequence[Change]], Awaitable[None]]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,8 +40,9 @@ def used_before(run_url: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Us
     totals = {role: Used() for role in {role for role, _ in models}}
     calls = CallStore(run_url)
     with ThreadPoolExecutor(_READERS) as threads:
-        used = _indexed(calls, threads)
-    for kind in _summed(used).to_pylist():
+        kinds = _summed(_indexed(calls, threads)).to_pylist()
+    pa.default_memory_pool().release_unused()
+    for kind in kinds:
         role, model = kind["role"], kind["model"]
         if role in endpoints or (role, model) in models:
             price = models[role, model] if (role, model) in models else endpoints[role].price
@@ -76,9 +78,14 @@ def _keys(calls: CallStore, folder: str) -> pa.Array:
 
 def _once(entries: pa.Table) -> pa.Table:
     """One entry for each call, the larger: two workers may have noted it, or a crash left it in two files."""
+    numbers = pc.dictionary_encode(entries["key"]).combine_chunks().indices
+    again = np.bincount(numbers)[numbers] > 1 if len(numbers) else np.zeros(0, bool)
+    if not again.any():
+        return entries
     rest = SCHEMA.names[1:]
-    largest = entries.group_by("key").aggregate([(name, "max") for name in rest])
-    return largest.select(["key", *(f"{name}_max" for name in rest)]).rename_columns(SCHEMA.names).cast(SCHEMA)
+    largest = entries.filter(pa.array(again)).group_by("key").aggregate([(name, "max") for name in rest])
+    largest = largest.select(["key", *(f"{name}_max" for name in rest)]).rename_columns(SCHEMA.names).cast(SCHEMA)
+    return pa.concat_tables([entries.filter(pa.array(~again)), largest])
 
 
 def _summed(entries: pa.Table) -> pa.Table:
