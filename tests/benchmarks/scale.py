@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ray.cluster_utils import Cluster
 from rich.console import Console
 from rich.table import Table
 
@@ -182,6 +181,8 @@ class _ray_nodes:
         self._count = count
 
     def __enter__(self) -> str:
+        from ray.cluster_utils import Cluster
+
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         for _ in range(self._count):
             self._cluster.add_node(num_cpus=1)
@@ -297,6 +298,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="where runs are made: 10 GB, 3 million files")
     options = parser.parse_args()
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # eight nodes on two processors come up slowly
     size, document, bars = QUICK if options.quick else FULL, dict[str, Any](), list[Bar]()
     for part in options.part or PARTS:
         figures, found = PARTS[part](size, options.folder or Path(tempfile.gettempdir()))
