@@ -225,9 +225,9 @@ def million(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
         figures: list[dict[str, Any]] = [{"step": "plan", **step("plan", world, str(world.out))}]
         tenth, last = world.videos // 10, world.videos // 100
         with Command(world, server) as command:
-            while not (world.out / "verdicts").exists() or not any((world.out / "verdicts").glob("shard*")):
+            while not (done := sorted((world.out / "verdicts").glob("shard-*.parquet"))):
                 command.look()
-        world.finish(range(tenth, world.videos), like=0)
+        world.finish(range(tenth, world.videos), like=int(done[0].stem.removeprefix("shard-")))
         with Command(world, server) as command:
             command.finish()
         figures.append({"step": "carry out a tenth", **_carried_out(command)})
@@ -298,7 +298,6 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="where runs are made: 10 GB, 3 million files")
     options = parser.parse_args()
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # eight nodes on two processors come up slowly
     size, document, bars = QUICK if options.quick else FULL, dict[str, Any](), list[Bar]()
     for part in options.part or PARTS:
         figures, found = PARTS[part](size, options.folder or Path(tempfile.gettempdir()))
