@@ -18,7 +18,8 @@ from jobs.runs import Begun, Run, absolute, folder_of, settings_of
 from jobs.tally import Tallier, items_to_do
 from pipeline.driver_lock import driving, require_undriven
 from pipeline.models.build import demo_folder
-from pipeline.plan import Plan, Planned, generations_of
+from pipeline.plan import Plan, generations_of
+from pipeline.plan_parts import PlannedShard
 from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
 from prompts.protocol import ZoomProtocol
@@ -131,7 +132,7 @@ def _check_reflection(config: RunConfig, zoom: ZoomProtocol) -> None:
         raise UserError("rollout.reflect: a wrong answer leads either to a hint or to a reflection; set one of them")
 
 
-def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int, list[Planned]]:
+def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int, PlannedShard]:
     """The plan's shards after appending what the source has and the plan has not."""
     plan = Plan(store)
     if limit is not None and plan.n_questions > limit:
@@ -142,7 +143,7 @@ def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int,
         extension = plan.extend(items, config.attempts, config.workers.videos_per_shard, request)
         if extension.duplicates:
             console.print(f"{extension.duplicates} source rows repeat an earlier one and are planned once")
-    if not plan.rows:
+    if not plan.n_parts:
         raise UserError(f"source.path: {config.source.path} holds no questions")
     return plan.shards(0)
 
@@ -156,7 +157,7 @@ def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None
 
     with driving(run.url) as driver:
         store = RunStore(run.url, run.verifier)
-        to_do = items_to_do(run.shards, {stage: store.finished(stage) for stage in STAGES})
+        to_do = items_to_do(run.shards, run.done)
         tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
         with RunProgress(console, tallier, RunLog(store.storage)) as progress:
 
@@ -164,7 +165,7 @@ def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None
                 progress.show(snapshot)
                 driver.require()
 
-            cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier)
+            cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier, run.done)
             asyncio.run(cluster.run(show, after))
 
 

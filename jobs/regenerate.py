@@ -13,8 +13,10 @@ from jobs.generate import carry_out, checked_protocol, ray_session
 from jobs.runs import Begun, Run, absolute, begun, settings_of
 from jobs.tables import add_row, new_table, print_table, printable
 from pipeline.driver_lock import require_undriven
-from pipeline.plan import Plan
+from pipeline.plan import Plan, Planned
+from pipeline.plan_parts import ShardRows
 from pipeline.store import RunStore
+from schemas.arrow import from_table
 from schemas.config import STAGES, RunConfig, changed
 from schemas.errors import UserError
 from schemas.generation import Generation, StageSettings
@@ -90,7 +92,7 @@ def list_regenerations(run: str) -> None:
         finished = len(shards.keys() & done)
         differences = "; ".join(changed(settings, each.settings["replay"]))
         what = each.where + (f" ({differences})" if differences else "")
-        add_row(table, each.number, sum(map(len, shards.values())), len(shards), finished, what)
+        add_row(table, each.number, sum(shard.attempts for shard in shards.values()), len(shards), finished, what)
     plain = not sys.stdout.isatty()
     print_table(Console(highlight=False, width=200 if plain else None, no_color=plain), table, plain)
 
@@ -114,9 +116,8 @@ def _chosen(of: Begun, plan: Plan, ordered: Generation) -> list[Question]:
 
     store = RunStore(of.url)
     ids = questions_where(Rows(store), ordered.where, ordered.all_attempts)
-    planned = {row.question.question_id: row for row in plan.rows}
-    usable = [planned[id_].question for id_ in planned if id_ in ids and planned[id_].error is None]
-    print(f"{len(ids)} of {len(planned)} questions meet the condition")
+    usable = [planned.question for planned in plan.questions(ids) if planned.error is None]
+    print(f"{len(ids)} of {plan.n_questions} questions meet the condition")
     if bad := len(ids) - len(usable):
         print(f"  {bad} of them come from unusable source rows, and are left out")
     if ordered.limit is not None and len(usable) > ordered.limit:
@@ -142,8 +143,9 @@ def _said(found: Run) -> str:
 
 def _untaught(found: Run) -> list[Question]:
     """The question of each attempt that is not made yet."""
-    taught = RunStore(found.url).finished("teach")
-    return [row.question for shard, rows in found.shards.items() if shard not in taught for row in rows]
+    rows, taught = ShardRows(RunStore(found.url), found.shards), found.done["teach"]
+    left = (from_table(Planned, rows.of(shard)) for shard in found.shards if shard not in taught)
+    return [planned.question for shard in left for planned in shard]
 
 
 def _price(config: RunConfig, asked: Sequence[Question]) -> None:

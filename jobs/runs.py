@@ -2,13 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from jobs.job_file import faults
-from pipeline.plan import Plan, Planned
+from pipeline.plan import Plan
+from pipeline.plan_parts import PlannedShard
 from pipeline.store import RunStore
 from prompts.protocols import protocol
 from schemas.config import STAGES, RunConfig, changed, fingerprint, stage_settings
@@ -18,7 +20,7 @@ from schemas.generation import Generation, StageSettings, with_changes
 
 @dataclass(frozen=True)
 class Run:
-    """Shards to carry out with one config. config: with absolute paths; shards: their planned attempts, by number.
+    """Shards to carry out with one config. config: with absolute paths; shards: what is planned of each, by number.
 
     verifier: the name of a further verifier, "" for the run's own. regeneration: its number, 0 for the run's own
     attempts.
@@ -27,18 +29,23 @@ class Run:
     config: RunConfig
     url: str
     fingerprints: dict[str, str]
-    shards: dict[int, list[Planned]]
+    shards: dict[int, PlannedShard]
     verifier: str = ""
     regeneration: int = 0
 
     @property
     def attempts(self) -> int:
-        return sum(map(len, self.shards.values()))
+        return sum(shard.attempts for shard in self.shards.values())
+
+    @cached_property
+    def done(self) -> dict[str, set[int]]:
+        """By stage the shards that it had committed when this was first asked: one listing of each."""
+        store = RunStore(self.url, self.verifier)
+        return {stage: store.finished(stage) & self.shards.keys() for stage in STAGES}
 
     def finished(self) -> bool:
-        """Whether every shard has passed every stage."""
-        store = RunStore(self.url, self.verifier)
-        return all(self.shards.keys() <= store.finished(stage) for stage in STAGES)
+        """Whether every shard had passed every stage when this or `done` was first asked."""
+        return all(len(done) == len(self.shards) for done in self.done.values())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from pipeline.leases import Spent
 
 if TYPE_CHECKING:
     from pipeline.cluster import Snapshot
-    from pipeline.plan import Planned
+    from pipeline.plan_parts import PlannedShard
 
 _RATE_S = 60.0
 """Seconds over which tokens per minute are counted."""
@@ -52,15 +52,12 @@ class Tally:
         return sum((Counter(spent.failed) for spent in self.roles.values()), Counter[str]())
 
 
-def items_to_do(shards: Mapping[int, Sequence["Planned"]], finished: Mapping[str, set[int]]) -> dict[str, int]:
+def items_to_do(shards: Mapping[int, "PlannedShard"], finished: Mapping[str, set[int]]) -> dict[str, int]:
     """By stage, the items of the shards that it has not finished: videos for `caption`, attempts elsewhere."""
     counts = {}
     for stage, done in finished.items():
         left = [planned for shard, planned in shards.items() if shard not in done]
-        if stage == "caption":
-            counts[stage] = sum(len({p.question.video_id for p in planned if p.error is None}) for planned in left)
-        else:
-            counts[stage] = sum(map(len, left))
+        counts[stage] = sum(planned.videos if stage == "caption" else planned.attempts for planned in left)
     return counts
 
 
@@ -76,10 +73,7 @@ class Tallier:
     def of(self, snapshot: "Snapshot") -> Tally:
         """The tally at this moment."""
         elapsed = time.monotonic() - self._began
-        rows: dict[str, dict[str, int]] = {stage: {} for stage in snapshot.done}
-        for report in snapshot.reports:
-            counted = Counter(rows[report.stage]) + Counter(report.statuses)
-            rows[report.stage] = dict(sorted(counted.items()))
+        rows = {stage: dict(sorted(snapshot.rows.get(stage, {}).items())) for stage in snapshot.done}
         # A worker that died has taken its count along; its committed rows are known all the same.
         items = {s: max(snapshot.workers[s].items, sum(rows[s].values())) for s in snapshot.done}
         return Tally(

@@ -90,7 +90,7 @@ def plan_verification(url: str, another: Another) -> list[Run]:
         number, changes, settings = (
             (ordered.number, ordered.changes, ordered.settings) if ordered else (0, {}, own_settings)
         )
-        shards = {shard: rows for shard, rows in plan.shards(number).items() if shard in taught}
+        shards = {shard: planned for shard, planned in plan.shards(number).items() if shard in taught}
         marks = {stage: fingerprint(of) for stage, of in judged_by(settings, replay).items()}
         its_own = RunConfig.model_validate(with_changes(recorded, changes))
         config = its_own.model_copy(update={"verifier": another.config()})

@@ -2,9 +2,15 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+Change = tuple[str, int, str, bool]
+"""Stage, shard and item, and whether it begins or ends."""
+
+_LATER_S = 0.2
+"""Seconds after which the end of an item is told at the latest, where no other begins."""
 
 
 class Watch:
@@ -14,11 +20,11 @@ class Watch:
         self._in_flight: dict[str, dict[tuple[str, int], set[str]]] = defaultdict(lambda: defaultdict(set))
         self._lost: dict[tuple[str, str, int], tuple[set[str], bool]] = {}
 
-    def begin(self, actor: str, stage: str, shard: int, item: str) -> None:
-        self._in_flight[actor][stage, shard].add(item)
-
-    def end(self, actor: str, stage: str, shard: int, item: str) -> None:
-        self._in_flight[actor][stage, shard].discard(item)
+    def note(self, actor: str, changes: Sequence[Change]) -> None:
+        """What an actor has begun and ended, in order."""
+        for stage, shard, item, begun in changes:
+            items = self._in_flight[actor][stage, shard]
+            items.add(item) if begun else items.discard(item)
 
     def take(self, actor: str, stage: str, shard: int) -> tuple[set[str], bool]:
         """The items of a shard that a dead actor had in flight, and whether it had no other; forgotten with this call.
@@ -29,6 +35,54 @@ class Watch:
         alone = sum(map(len, shards.values())) == 1
         self._lost |= {(actor, *key): (items, alone) for key, items in shards.items() if items}
         return self._lost.pop((actor, stage, shard), (set(), False))
+
+
+class Notes:
+    """Tells a watch what begins and ends, several items in one message: a message costs more than most items do.
+
+    A beginning is on record when `begin` returns. An end waits for the next beginning, or a moment: what is on record
+    at a beginning is exact; at other times an item may be among it that has just ended.
+    """
+
+    def __init__(self, send: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
+        self._send = send
+        self._changes: list[Change] = []
+        self._told: asyncio.Future[None] | None = None
+        self._talk: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
+
+    async def begin(self, stage: str, shard: int, item: str) -> None:
+        """Raises what `send` raises."""
+        self._changes.append((stage, shard, item, True))
+        await asyncio.shield(self._tell())
+
+    def end(self, stage: str, shard: int, item: str) -> None:
+        self._changes.append((stage, shard, item, False))
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_LATER_S, self._tell)
+
+    def _tell(self) -> "asyncio.Future[None]":
+        """Done when all changes so far are on record. What comes while a message is under way goes with the next."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._told is None:
+            self._told = asyncio.get_running_loop().create_future()
+        if self._talk is None or self._talk.done():
+            self._talk = asyncio.ensure_future(self._talk_on())
+        return self._told
+
+    async def _talk_on(self) -> None:
+        while self._told is not None:
+            told, changes = self._told, self._changes
+            self._told, self._changes = None, []
+            try:
+                await self._send(changes)
+            except Exception as error:
+                told.set_exception(error)
+                told.exception()  # nobody waits where only ends were told
+            else:
+                told.set_result(None)
 
 
 @dataclass

@@ -7,7 +7,7 @@ finished is known from files alone.
 
 import asyncio
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,16 +16,18 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from pipeline.blame import Blame, Room, Watch
+from pipeline.blame import Blame, Change, Notes, Room, Watch
 from pipeline.leases import Spent
 from pipeline.ledger import used_before
 from pipeline.links import ToActor
 from pipeline.meter import Meter
 from pipeline.plan import Planned
+from pipeline.plan_parts import PlannedShard, ShardRows, unpacked
 from pipeline.pools import pools
 from pipeline.stages.items import Care
 from pipeline.store import RunStore
 from pipeline.worker import Assignment, Progress, ShardReport, Worker
+from schemas.arrow import from_table
 from schemas.config import STAGES, Budget, RunConfig
 from schemas.errors import Fatal
 
@@ -54,7 +56,12 @@ class StageActor:
         names of its watch and its meter.
         """
         if run != self._run:
-            self._name, self._run, self._watch = name, run, ray.get_actor(f"{run}-watch")
+            self._name, self._run, watch = name, run, ray.get_actor(f"{run}-watch")
+
+            async def note(changes: Sequence[Change]) -> None:
+                await watch.note.remote(name, changes)
+
+            self._notes = Notes(note)
             metered = any(assignment.config.endpoints for assignment in assignments.values())
             link = ToActor(name, ray.get_actor(f"{run}-meter")) if metered else None
             self._workers = {stage: Worker(assignment, link) for stage, assignment in assignments.items()}
@@ -62,21 +69,25 @@ class StageActor:
             self._preparing = asyncio.gather(*(w.prepare() for w in self._workers.values()), return_exceptions=True)
 
     async def run(
-        self, stage: str, shard: int, planned: list[Planned], suspects: frozenset[str], poison: frozenset[str]
+        self, stage: str, shard: int, planned: bytes, suspects: frozenset[str], poison: frozenset[str]
     ) -> ShardReport | Fatal | None:
-        """None where this process has been assigned nothing: it took the place of one that died while it was idle."""
+        """planned: of `ShardRows.message`.
+
+        None where this process has been assigned nothing: it took the place of one that died while it was idle.
+        """
         if stage not in self._workers:
             return None
 
         async def begin(item: str) -> None:
-            await self._watch.begin.remote(self._name, stage, shard, item)
+            await self._notes.begin(stage, shard, item)
 
         async def end(item: str) -> None:
-            await self._watch.end.remote(self._name, stage, shard, item)
+            self._notes.end(stage, shard, item)
 
         care = Care(suspects=suspects, poison=poison, begin=begin, end=end)
         try:
-            return await self._workers[stage].run(shard, planned, care)
+            rows = await asyncio.to_thread(from_table, Planned, unpacked(planned))
+            return await self._workers[stage].run(shard, rows, care)
         except Fatal as error:
             return error
 
@@ -89,13 +100,13 @@ class StageActor:
 class Snapshot:
     """Progress of the whole run. done: committed shards by stage, of `total` shards; deaths: workers lost so far.
 
-    spent: by role, of those that are endpoints'.
+    rows: committed in this session, by stage and status. spent: by role, of those that are endpoints'.
     """
 
     total: int
     done: dict[str, int]
     workers: dict[str, Progress]
-    reports: tuple[ShardReport, ...]
+    rows: dict[str, Counter[str]]
     deaths: int
     spent: dict[str, Spent]
 
@@ -166,15 +177,19 @@ class Cluster:
         config: RunConfig,
         run_url: str,
         fingerprints: dict[str, str],
-        shards: dict[int, list[Planned]],
+        shards: dict[int, PlannedShard],
         crew: Crew,
-        verifier: str = "",
+        verifier: str,
+        done: dict[str, set[int]],
     ) -> None:
-        """verifier: the name of a further verifier, "" for the run's own."""
+        """verifier: the name of a further verifier, "" for the run's own. done: by stage, the shards it has committed.
+
+        Of what is planned and done it keeps sums and a few numbers for each shard, however many attempts there are.
+        """
         self._config = config
         self._run_url = run_url
         self._shards = shards
-        self._store = RunStore(run_url, verifier)
+        self._planned = ShardRows(RunStore(run_url), shards)
         self._assignments = {s: Assignment(config, run_url, s, fingerprints[s], verifier) for s in STAGES}
         self._pools = pools(config)
         self._queues: dict[str, asyncio.Queue[int]] = {stage: asyncio.Queue() for stage in STAGES}
@@ -182,8 +197,9 @@ class Cluster:
         self._crew = crew
         self._posts: list[Post] = []
         self._actors: list[Any] = []
-        self._done = {stage: self._store.finished(stage) & shards.keys() for stage in STAGES}
-        self._reports: list[ShardReport] = []
+        self._done = {stage: set(done[stage]) for stage in STAGES}
+        self._rows: dict[str, Counter[str]] = {stage: Counter() for stage in STAGES}
+        self._deaths = 0
         self._finished = asyncio.Event()
         # Handed on by name: Ray warns of handles among the arguments of an actor that may restart.
         self._name = f"zoomtrail-{secrets.token_hex(4)}"
@@ -262,15 +278,16 @@ class Cluster:
                 await self._up(actor)
                 up = True
             shard = await self._queues[stage].get()
-            blame = self._blame[stage, shard]
+            planned, blame = await asyncio.to_thread(self._planned.message, shard), self._blame[stage, shard]
             try:
                 async with actor.room.entered(alone=bool(blame.suspects)):
                     result = await actor.handle.run.remote(
-                        stage, shard, self._shards[shard], frozenset(blame.suspects), frozenset(blame.poison)
+                        stage, shard, planned, frozenset(blame.suspects), frozenset(blame.poison)
                     )
             except RayActorError as error:
                 if self._meter:
                     await self._meter.forget.remote(actor.name)
+                self._deaths += 1
                 blame.died_with(*await watch.take.remote(actor.name, stage, shard))
                 if blame.deaths >= MAX_DEATHS:
                     raise Fatal(f"{stage}: {blame.deaths} workers died on shard {shard}; the last: {error}") from error
@@ -285,8 +302,9 @@ class Cluster:
                 self._queues[stage].put_nowait(shard)
                 up = False
                 continue
-            self._reports.append(result)
+            self._rows[stage].update(result.statuses)
             self._done[stage].add(shard)
+            del self._blame[stage, shard]
             self._enqueue(shard)
             self._check_finished()
 
@@ -318,8 +336,8 @@ class Cluster:
             total=len(self._shards),
             done={stage: len(done) for stage, done in self._done.items()},
             workers=workers,
-            reports=tuple(self._reports),
-            deaths=sum(blame.deaths for blame in self._blame.values()),
+            rows=self._rows,
+            deaths=self._deaths,
             spent=self._spent,
         )
 

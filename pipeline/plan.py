@@ -1,13 +1,18 @@
 """The plan: which question x attempt sits in which shard. Written before any work, and only ever appended to."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.plan_parts import PlannedShard, field_of, numbered, opened, part_name, shards_in
+from pipeline.planning import Asked, Known, Lacking, lacking
 from pipeline.sources import BadRow
-from pipeline.store import RunStore, footer_of, parquet_file, to_parquet
-from schemas.arrow import from_table
+from pipeline.store import RunStore, footer_of, parquet_file, parquet_of
+from schemas.arrow import arrow_schema, from_table
 from schemas.errors import Failure, UserError
 from schemas.generation import Generation
 from schemas.question import Question
@@ -36,36 +41,60 @@ class Extension:
 
 
 class Plan:
-    """All attempts of a run, by shard. generations: its regenerations, in the order in which they were ordered."""
+    """All attempts of a run, by shard. generations: its regenerations, in the order in which they were ordered.
+
+    Of a million attempts it holds some figures of each shard, and looks at columns, or at one row group, when it is
+    asked for more. Raises Fatal where a part cannot be read.
+    """
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self.rows: list[Planned] = []
         self.generations: list[Generation] = []
-        self.n_parts = 0
         self._covered: list[dict[str, Any]] = []
-        self._generation_of: dict[int, int] = {}
-        for name in store.storage.names("plan", ".parquet"):
-            file = parquet_file(store.storage.read(f"plan/{name}"))
-            footer = footer_of(file.metadata)
-            self._covered.append(footer["covers"])
-            self._note(from_table(Planned, file.read(use_threads=False)), generation_in(footer))
+        self._generation_of: list[int] = []
+        self._shards: dict[int, dict[int, PlannedShard]] = {}
+        for _ in store.storage.names("plan", ".parquet"):
+            self._note_next()
+
+    @property
+    def n_parts(self) -> int:
+        return len(self._covered)
+
+    @property
+    def n_questions(self) -> int:
+        return len(self._known().ids)
 
     def covers(self, request: dict[str, Any]) -> bool:
         """Whether a part was written for just this request, so that the source need not be read again."""
         return request in self._covered
 
-    @property
-    def n_questions(self) -> int:
-        return len({row.question.question_id for row in self.rows})
+    def shards(self, generation: int | None = None) -> dict[int, PlannedShard]:
+        """How much each shard holds. generation: only that one's (0: the run's own attempts), None: all."""
+        found: dict[int, PlannedShard] = {}
+        for part, of in enumerate(self._generation_of):
+            if generation in (None, of):
+                found |= self._shards_of(part)
+        return found
 
-    def shards(self, generation: int | None = None) -> dict[int, list[Planned]]:
-        """The attempts of each shard, in plan order. generation: only that one's (0: the run's own), None: all."""
-        shards: dict[int, list[Planned]] = defaultdict(list)
-        for row in self.rows:
-            if generation in (None, self._generation_of.get(row.shard, 0)):
-                shards[row.shard].append(row)
-        return dict(shards)
+    def rows(self) -> Iterator[Planned]:
+        """All attempts, in plan order."""
+        for part in range(self.n_parts):
+            with opened(self._store, part) as file:
+                for table in file.tables():
+                    yield from from_table(Planned, table)
+
+    def questions(self, ids: Collection[str]) -> Iterator[Planned]:
+        """The first attempt at each of some questions, in plan order."""
+        left = set(ids)
+        for part in range(self.n_parts):
+            with opened(self._store, part) as file:
+                found = field_of(file.columns("question.question_id"), "question_id")
+                firsts = np.sort(np.unique(numbered(found), return_index=True)[1])
+                wanted = pc.is_in(found.take(pa.array(firsts)), value_set=pa.array(sorted(left), pa.string()))
+                for table in file.tables(firsts[wanted.to_numpy()]):
+                    for planned in from_table(Planned, table):
+                        left.discard(planned.question.question_id)
+                        yield planned
 
     def extend(
         self,
@@ -79,73 +108,69 @@ class Plan:
         request: what the items are (see `covers`), kept in the part's footer. Raises Fatal where another command plans
         in this run meanwhile.
         """
-        own = Counter(row.question.question_id for row in self.rows if row.shard not in self._generation_of)
-        free = self._free_numbers()
-        by_video: dict[str, list[Planned]] = defaultdict(list)
-        seen: set[str] = set()
-        duplicates = 0
-        for item in items:
-            question, error = (item.question, item.failure()) if isinstance(item, BadRow) else (item, None)
-            if question.question_id in seen:
-                duplicates += 1
-                continue
-            seen.add(question.question_id)
-            missing = range(
-                free[question.question_id], free[question.question_id] + attempts - own[question.question_id]
-            )
-            planned = [Planned(shard=0, attempt=number, question=question, error=error) for number in missing]
-            if planned:
-                by_video[question.video_id] += planned
-        self._append(list(by_video.values()), videos_per_shard, {"covers": request or {}}, None)
-        return Extension(sum(map(len, by_video.values())), duplicates)
+        asked = Asked(items)
+        found = lacking(asked, attempts, self._known(), videos_per_shard)
+        self._append(asked, found, {"covers": request or {}})
+        return Extension(len(found.shard), found.duplicates)
 
-    def regenerate(self, questions: Sequence[Question], ordered: Generation, videos_per_shard: int) -> None:
+    def regenerate(self, questions: Iterable[Question], ordered: Generation, videos_per_shard: int) -> None:
         """Appends further attempts at planned questions, numbered from the next free one on, as one more part.
 
         Raises as `extend` does.
         """
-        free = self._free_numbers()
-        by_video: dict[str, list[Planned]] = defaultdict(list)
-        for question in questions:
-            for number in range(free[question.question_id], free[question.question_id] + ordered.attempts):
-                planned = Planned(shard=0, attempt=number, question=question, error=None)
-                by_video[question.video_id].append(planned)
-        footer = {"covers": {}, "generation": ordered.model_dump(mode="json")}
-        self._append(list(by_video.values()), videos_per_shard, footer, ordered)
+        asked = Asked(questions)
+        found = lacking(asked, ordered.attempts, self._known(), videos_per_shard, anew=True)
+        self._append(asked, found, {"covers": {}, "generation": ordered.model_dump(mode="json")})
 
-    def _free_numbers(self) -> Counter[str]:
-        """For each question the number that its next attempt gets: no earlier one's, so that no reply is taken over."""
-        free: Counter[str] = Counter()
-        for row in self.rows:
-            free[row.question.question_id] = max(free[row.question.question_id], row.attempt + 1)
-        return free
+    def _known(self) -> Known:
+        """By question how many of its attempts are the run's own, and the number that its next attempt gets.
 
-    def _append(
-        self,
-        groups: Sequence[Sequence[Planned]],
-        videos_per_shard: int,
-        footer: dict[str, Any],
-        ordered: Generation | None,
-    ) -> None:
-        if not groups:
+        No earlier attempt has that number, so that no reply is taken over.
+        """
+        columns = {"id": pa.string(), "own": pa.int64(), "attempt": pa.int64()}
+        tables = [pa.schema(list(columns.items())).empty_table()]
+        for part, generation in enumerate(self._generation_of):
+            with opened(self._store, part) as file:
+                rows = file.columns("attempt", "question.question_id")
+            own = pa.array(np.full(len(rows), int(generation == 0)))
+            tables.append(pa.table({"id": field_of(rows, "question_id"), "own": own, "attempt": rows["attempt"]}))
+        known = pa.concat_tables(tables).group_by("id").aggregate([("own", "sum"), ("attempt", "max")])
+        ids = known["id"].combine_chunks()
+        return Known(ids, known["own_sum"].to_numpy(), known["attempt_max"].to_numpy() + 1)
+
+    def _shards_of(self, part: int) -> dict[int, PlannedShard]:
+        if part not in self._shards:
+            with opened(self._store, part) as file:
+                self._shards[part] = shards_in(file, part)
+        return self._shards[part]
+
+    def _append(self, asked: Asked, found: Lacking, footer: dict[str, Any]) -> None:
+        total = len(found.shard)
+        if not total:
             return
-        first = max((row.shard for row in self.rows), default=-1) + 1
-        part = [
-            row.model_copy(update={"shard": first + number // videos_per_shard})
-            for number, group in enumerate(groups)
-            for row in group
-        ]
-        name = f"plan/part-{self.n_parts:05d}.parquet"
-        if not self._store.storage.create(name, to_parquet(Planned, part, {"rows": len(part), **footer})):
-            raise UserError(f"{self._store.url}: another command has planned just now; give this one again")
-        self._note(part, ordered)
+        first = max(self.shards(), default=-1) + 1
 
-    def _note(self, part: Sequence[Planned], ordered: Generation | None) -> None:
-        self.n_parts += 1
-        self.rows.extend(part)
+        def tables() -> Iterator[pa.Table]:
+            for group in found.groups():
+                numbers = {"shard": found.shard[group] + first, "attempt": found.attempt[group]}
+                table = asked.take(found.question[group])
+                columns = [*map(pa.array, numbers.values()), *table.columns]
+                yield pa.Table.from_arrays(columns, schema=arrow_schema(Planned))
+
+        name = part_name(self.n_parts)
+        data = parquet_of(arrow_schema(Planned), tables(), {"rows": total, **footer})
+        if not self._store.storage.create(name, data):
+            raise UserError(f"{self._store.url}: another command has planned just now; give this one again")
+        self._note_next()
+
+    def _note_next(self) -> None:
+        with opened(self._store, self.n_parts) as file:
+            footer = file.footer
+        ordered = generation_in(footer)
+        self._covered.append(footer["covers"])
+        self._generation_of.append(ordered.number if ordered else 0)
         if ordered is not None:
             self.generations.append(ordered)
-            self._generation_of |= dict.fromkeys((row.shard for row in part), ordered.number)
 
 
 def generations_of(store: RunStore) -> list[Generation]:

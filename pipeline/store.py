@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline.storage import Storage
-from schemas.arrow import from_table, to_table
+from schemas.arrow import arrow_schema, from_table, to_table
 from schemas.captions import CaptionTree
 from schemas.config import DIRECTORIES, RunConfig, changed, fingerprint
 from schemas.errors import UserError
@@ -28,10 +28,16 @@ _FOOTER = b"zoomtrail"
 
 def to_parquet(record: type[Record], rows: Sequence[Record], footer: dict[str, Any]) -> bytes:
     """A Parquet file of rows under the record's schema, with `footer` as JSON among its metadata."""
+    return parquet_of(arrow_schema(record), [to_table(record, rows)], footer)
+
+
+def parquet_of(schema: pa.Schema, tables: Iterable[pa.Table], footer: dict[str, Any]) -> bytes:
+    """The same of tables: each is a row group."""
     metadata = {_FOOTER: json.dumps({"schema_version": SCHEMA_VERSION, **footer}).encode()}
-    table = to_table(record, rows).replace_schema_metadata(metadata)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    with pq.ParquetWriter(buffer, schema.with_metadata(metadata), compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(len(table), 1))
     return buffer.getvalue()
 
 

@@ -35,6 +35,9 @@ from schemas.verdict import Verdict
 _THREADS = 32
 """Threads of a worker: they wait for files and decoders, so there are more of them than cores."""
 
+_INDEXED = 250
+"""Calls of which the index of used tokens is written with a shard, so that an idle worker has few unwritten."""
+
 _VIDEOS = 2
 """Videos captioned at once."""
 
@@ -114,6 +117,7 @@ class Worker:
         if isinstance(self._stage, ReplayStage):
             footer |= self._stage.seconds()
         await asyncio.to_thread(self._store.commit, self.assignment.stage, shard, rows, footer)
+        await asyncio.to_thread(self._calls.index.write, _INDEXED)
         return report
 
     async def prepare(self) -> None:

@@ -1,11 +1,16 @@
 """Durable model replies: one file per call, keyed by the hash of the exact request, written before anyone parses it."""
 
 import json
+import re
 from typing import Any
 
+from pipeline.models.call_index import CallIndex
 from pipeline.storage import Storage, StoredFile
 
 FOLDER = "calls"
+
+_DIGITS = 64
+_is_call = re.compile(rf"[0-9a-f]{{{_DIGITS}}}\.json").fullmatch
 
 Document = dict[str, Any]
 """A kept call: {key, role, request (without images), response (raw)}."""
@@ -16,12 +21,14 @@ class CallStore:
 
     Of two workers that race on one key the first keeps its reply, and the other takes that for its own.
     unreadable: keys whose file was found to be no such document (cut off, empty, foreign): their calls are made again.
+    index: of what was put here.
     """
 
     def __init__(self, run_url: str) -> None:
         self.url = run_url
         self.storage = Storage(run_url)
         self.unreadable: set[str] = set()
+        self.index = CallIndex(self.storage)
 
     @staticmethod
     def name(key: str) -> str:
@@ -46,6 +53,11 @@ class CallStore:
         """The folders that hold calls, by the first two digits of their keys."""
         return self.storage.folders(FOLDER)
 
+    def keys(self, folder: str) -> list[str]:
+        """The keys whose calls such a folder holds."""
+        names = self.storage.names(f"{FOLDER}/{folder}", ".json")
+        return [name[:_DIGITS] for name in names if _is_call(name)]
+
     def files(self, folder: str) -> list[StoredFile]:
         """All files of such a folder: calls, and what writers that were killed have left."""
         return self.storage.files(f"{FOLDER}/{folder}")
@@ -63,10 +75,12 @@ class CallStore:
         data = json.dumps(document).encode()
         if key not in self.unreadable:
             if self.storage.keep(self.name(key), data):
+                self.index.add(document)
                 return response
             if (standing := self.get(key)) is not None:
                 return standing
         self.storage.write(self.name(key), data)
+        self.index.add(document)
         return response
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.models.chat import Reply
@@ -60,28 +61,47 @@ def reply_of(
     )
 
 
-def usage_of(response: Response, price: Price | None) -> Usage:
+@dataclass(frozen=True)
+class Tokens:
+    """What a server counted of one call, or of several together. cached, images: parts of the prompt that do not
+    overlap. batched: a provider's batch answered."""
+
+    batched: bool
+    prompt: int
+    completion: int
+    cached: int
+    images: int
+
+    def dollars(self, price: Price | None) -> float | None:
+        """What they cost. Where nothing was counted that is unknown, unless tokens are free."""
+        if price is None or not (self.prompt > 0 or price.free):
+            return None
+        live = price.dollars(self.prompt, self.completion, self.cached, self.images)
+        return price.by_batch(live) if self.batched else live
+
+
+def tokens_of(response: Response) -> Tokens:
     """What a server counted. Tokens of its total that it counts neither as read nor as written are thoughts, which it
-    charges as written (Gemini, xAI). Where it counted nothing, the cost is unknown, unless tokens are free."""
+    charges as written (Gemini, xAI)."""
     counted = response.get("usage") or {}
     prompt, details = counted.get("prompt_tokens") or 0, counted.get("prompt_tokens_details") or {}
     completion = max(counted.get("completion_tokens") or 0, (counted.get("total_tokens") or 0) - prompt)
     cached = details.get("cached_tokens") or counted.get("cache_read_input_tokens") or 0
-    images = details.get("image_tokens") or 0
-    known = price is not None and (prompt > 0 or price.free)
+    cached = min(cached, prompt)
+    images = min(details.get("image_tokens") or 0, prompt - cached)
+    return Tokens(_BY_BATCH in response, prompt, completion, cached, images)
+
+
+def usage_of(response: Response, price: Price | None) -> Usage:
+    """What a call used, as the server counted."""
+    tokens = tokens_of(response)
     return Usage(
         calls=1,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cached_tokens=min(cached, prompt),
-        cost_usd=_dollars(response, price.dollars(prompt, completion, cached, images), price)
-        if price and known
-        else None,
+        prompt_tokens=tokens.prompt,
+        completion_tokens=tokens.completion,
+        cached_tokens=tokens.cached,
+        cost_usd=tokens.dollars(price),
     )
-
-
-def _dollars(response: Response, live: float, price: Price) -> float | None:
-    return price.by_batch(live) if _BY_BATCH in response else live
 
 
 def by_batch(response: Response, batch: str) -> Response:

@@ -1,7 +1,8 @@
 """A server on loopback that answers every chat alike after a fixed latency, at as little cost as aiohttp allows.
 
-    python -m tests.benchmarks.call_server --latency 1
+    python -m tests.benchmarks.call_server --latency 1 [--zooms N]
 
+With --zooms it is a teacher of `videozoomer`: it zooms so many times, then answers A.
 It prints its address, counts what it is asked, and ends with its parent's pipe.
 """
 
@@ -18,23 +19,24 @@ from urllib.request import urlopen
 from aiohttp import web
 
 TEXT = "<think>I look closer.</think><video_zoom>{'segment': [3, 9], 'fps': 2}</video_zoom>" * 4
-REPLY = json.dumps(
-    {
+ZOOM = '<think>I look from 1 s to 3 s.</think><video_zoom> {"segment": [1.0, 3.0], "fps": 2} </video_zoom>'
+ANSWER = "<think>Now it is clear.</think><answer>A</answer>"
+
+
+def completion(text: str) -> bytes:
+    message = {"role": "assistant", "content": text, "refusal": None}
+    document = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1700000000,
         "model": "scripted",
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "logprobs": None,
-                "message": {"role": "assistant", "content": TEXT, "refusal": None},
-            }
-        ],
+        "choices": [{"index": 0, "finish_reason": "stop", "logprobs": None, "message": message}],
         "usage": {"prompt_tokens": 600, "completion_tokens": 80, "total_tokens": 680},
     }
-).encode()
+    return json.dumps(document).encode()
+
+
+REPLY, ZOOMED, ANSWERED = map(completion, (TEXT, ZOOM, ANSWER))
 
 
 @dataclass
@@ -46,19 +48,22 @@ class Seen:
     most: int = 0
 
 
-def handler(latency_s: float, seen: Seen):  # type: ignore[no-untyped-def]
+def handler(latency_s: float, zooms: int | None, seen: Seen):  # type: ignore[no-untyped-def]
     async def handle(request: web.BaseRequest) -> web.Response:
         if request.method == "GET":
             counted = json.dumps(asdict(seen)).encode()
             seen.most = seen.answered = 0
             return web.Response(body=counted, content_type="application/json")
-        await request.read()
+        body = await request.read()
         seen.now += 1
         seen.most = max(seen.most, seen.now)
         await asyncio.sleep(latency_s)
         seen.now -= 1
         seen.answered += 1
-        return web.Response(body=REPLY, content_type="application/json")
+        reply = REPLY
+        if zooms is not None:
+            reply = ZOOMED if body.count(b'"assistant"') < zooms else ANSWERED
+        return web.Response(body=reply, content_type="application/json")
 
     return handle
 
@@ -66,8 +71,9 @@ def handler(latency_s: float, seen: Seen):  # type: ignore[no-untyped-def]
 class CallServer:
     """The server as a child process: `with CallServer(latency_s) as server: server.base_url`."""
 
-    def __init__(self, latency_s: float) -> None:
+    def __init__(self, latency_s: float, zooms: int | None = None) -> None:
         self._command = [sys.executable, "-m", "tests.benchmarks.call_server", "--latency", str(latency_s)]
+        self._command += [] if zooms is None else ["--zooms", str(zooms)]
 
     def __enter__(self) -> "CallServer":
         root = Path(__file__).parents[2]
@@ -88,8 +94,8 @@ class CallServer:
             return Seen(**json.load(answer))
 
 
-async def _serve(latency_s: float) -> None:
-    server = web.Server(handler(latency_s, Seen()), access_log=None)
+async def _serve(latency_s: float, zooms: int | None) -> None:
+    server = web.Server(handler(latency_s, zooms, Seen()), access_log=None)
     runner = web.ServerRunner(server)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=8192).start()
@@ -100,7 +106,9 @@ async def _serve(latency_s: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, required=True)
-    asyncio.run(_serve(parser.parse_args().latency))
+    parser.add_argument("--zooms", type=int)
+    options = parser.parse_args()
+    asyncio.run(_serve(options.latency, options.zooms))
 
 
 if __name__ == "__main__":

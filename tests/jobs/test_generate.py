@@ -33,7 +33,7 @@ def verdicts(out: Path) -> list[Verdict]:
 
 
 def test_every_planned_attempt_is_one_trajectory_and_one_verdict(finished: FinishedRun) -> None:
-    planned = Counter(row.trajectory_id for row in Plan(RunStore(str(finished.out))).rows)
+    planned = Counter(row.trajectory_id for row in Plan(RunStore(str(finished.out))).rows())
     assert planned.total() == 14 == len(planned)
     assert Counter(t.trajectory_id for t in trajectories(finished.out)) == planned
     assert Counter(v.trajectory_id for v in verdicts(finished.out)) == planned

@@ -1,6 +1,7 @@
 """What a run says of itself while it works: reckoned right, unknown where it is not known, logged as JSON lines."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,7 @@ from pipeline.cluster import Snapshot
 from pipeline.leases import Spent
 from pipeline.models.chat import CallCounts
 from pipeline.storage import Storage
-from pipeline.worker import Progress, ShardReport
-from schemas.captions import Usage
+from pipeline.worker import Progress
 from schemas.config import MODEL_ROLES
 from schemas.errors import Fatal
 
@@ -23,9 +23,8 @@ SPENT = Spent(sent=12, answered=9, failed={"HTTP 429": 2, "timeout": 1}, prompt_
 
 
 def snapshot(taught: int, **spent: Spent) -> Snapshot:
-    report = ShardReport("caption", 0, {"ok": 2}, Usage(), 1.0)
     workers = {"caption": Progress(2), "teach": Progress(taught, [CallCounts(reused=3)]), "replay": Progress(0)}
-    return Snapshot(2, {"caption": 1, "teach": 0, "replay": 0}, workers, (report,), 1, spent)
+    return Snapshot(2, {"caption": 1, "teach": 0, "replay": 0}, workers, {"caption": Counter(ok=2)}, 1, spent)
 
 
 def test_the_cost_to_come_is_projected_from_the_items_left() -> None:

@@ -54,7 +54,7 @@ def test_real_videos_give_trajectories_verdicts_and_cuts(protocol: str, tmp_path
     assert result.returncode == 0, result.stderr
 
     store = RunStore(str(out))
-    planned = Counter(row.trajectory_id for row in Plan(store).rows)
+    planned = Counter(row.trajectory_id for row in Plan(store).rows())
     rows = [row for shard in store.finished("teach") for row in store.rows(Trajectory, "teach", shard)]
     verdicts = [row for shard in store.finished("replay") for row in store.rows(Verdict, "replay", shard)]
     assert planned.total() == 34 == len(planned)

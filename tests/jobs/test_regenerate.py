@@ -165,7 +165,7 @@ def test_a_killed_regeneration_goes_on_with_its_own_settings_and_repeats_no_answ
         process.wait()
         await_end(below)
         kept, asked = _kept(out), len(server.calls())
-        planned = len(Plan(RunStore(str(out))).rows)
+        planned = len(list(Plan(RunStore(str(out))).rows()))
         assert planned == 16 and len(trajectories(out)) < 16
         result = zoomtrail(*order) if goes_on_with == "regenerate" else zoomtrail("generate", job, "--out", out)
         assert result.returncode == 0, result.stderr
@@ -173,7 +173,7 @@ def test_a_killed_regeneration_goes_on_with_its_own_settings_and_repeats_no_answ
         assert not kept & {call["key"] for call in server.calls()[asked:]}
     rows = trajectories(out)
     assert Counter(t.teacher for t in rows) == {"scripted": 4, "another": 12}
-    assert len(Plan(RunStore(str(out))).rows) == planned == len(rows) == len(verdicts(out))
+    assert len(list(Plan(RunStore(str(out))).rows())) == planned == len(rows) == len(verdicts(out))
     assert kept < {turn.call_key for t in rows for turn in t.turns} <= _kept(out)
     assert all(t.error is None for t in rows)
 

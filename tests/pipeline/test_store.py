@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan import Plan
-from pipeline.sources import BadRow
 from pipeline.storage import Storage
 from pipeline.store import RunStore
 from schemas.captions import CaptionTree, Usage
@@ -103,26 +101,3 @@ def test_how_a_model_is_reached_may_change(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run directory"):
         RunStore(str(tmp_path)).require()
-
-
-def test_the_plan_groups_by_video_and_only_grows(tmp_path: Path) -> None:
-    store = RunStore(str(tmp_path))
-    items = [question(f"q{i}", f"v{i % 3}.mp4") for i in range(6)]
-    first = Plan(store).extend(items[:4], attempts=2, videos_per_shard=2)
-    before = (tmp_path / "plan" / "part-00000.parquet").read_bytes()
-    second = Plan(store).extend([*items, items[0]], attempts=3, videos_per_shard=2)
-    plan = Plan(store)
-    assert (first.added, second.added, second.duplicates) == (8, 10, 1)
-    assert (tmp_path / "plan" / "part-00000.parquet").read_bytes() == before
-    ids = [row.trajectory_id for row in plan.rows]
-    assert len(ids) == len(set(ids)) == 18
-    assert all(len({r.question.video_id for r in rows}) <= 2 for rows in plan.shards().values())
-    assert Plan(store).extend(items, attempts=3, videos_per_shard=2).added == 0
-
-
-def test_a_bad_row_is_planned_with_its_error(tmp_path: Path) -> None:
-    store = RunStore(str(tmp_path))
-    Plan(store).extend([BadRow("row 7: no video", question("broken", ""))], attempts=2, videos_per_shard=4)
-    rows = Plan(store).rows
-    assert len(rows) == 2
-    assert all(row.error and row.error.stage == "source" and "no video" in row.error.message for row in rows)

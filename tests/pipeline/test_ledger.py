@@ -1,0 +1,152 @@
+"""What earlier sessions used is known exactly, whenever their processes died, and without reading every call again."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import ledger
+from pipeline.leases import Used
+from pipeline.ledger import used_before
+from pipeline.models import call_index
+from pipeline.models.calls import CallStore
+from pipeline.models.replies import by_batch, usage_of
+from schemas.config import Endpoint, Price
+from schemas.record import content_id
+from tests.pipeline.test_calls import ROOT
+
+PRICE = Price(input=1.0, output=4.0, cached_input=0.25, image=0.5, batch=0.5)
+ENDPOINTS = {
+    "teacher": Endpoint(model="m", base_url="http://127.0.0.1:1/v1", price=PRICE),
+    "verifier": Endpoint(model="v", base_url="http://127.0.0.1:1/v1"),
+}
+
+WRITER = """
+import sys
+from pipeline.models import call_index
+from pipeline.models.calls import CallStore
+from schemas.record import content_id
+call_index._FULL = 7
+store, seed = CallStore(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(seed * 60, seed * 60 + 100):
+    usage = {"prompt_tokens": 100 + number, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 5}}
+    store.put(content_id(number), "teacher", {"model": "m"}, {"choices": [{}], "usage": usage})
+"""
+
+
+def a_response(number: int) -> dict[str, Any]:
+    """Of every kind that a server may give."""
+    details = {"cached_tokens": number % 200, "image_tokens": 150}
+    usage = {"prompt_tokens": 100 + number, "completion_tokens": 10, "prompt_tokens_details": details}
+    response = {"choices": [{"message": {"content": "x"}}], "usage": usage}
+    spoiled = {3: {"log_probabilities": True}, 4: {**response, "usage": None}, 5: by_batch(response, "b1")}
+    return spoiled.get(number % 7, response)
+
+
+def put_calls(url: str, count: int) -> CallStore:
+    store = CallStore(url)
+    for number in range(count):
+        role, model = (("teacher", "m"), ("verifier", "v"), ("teacher", "m"), ("captioner", "local"))[number % 4]
+        store.put(content_id(number), role, {"model": model}, a_response(number))
+    return store
+
+
+def read_one_by_one(folder: Path) -> dict[str, Used]:
+    """The sum of all replies, from their files."""
+    totals = {role: Used() for role in ENDPOINTS}
+    for path in folder.glob("calls/*/*.json"):
+        call = json.loads(path.read_bytes())
+        if call["role"] not in ENDPOINTS or "choices" not in call["response"]:
+            continue
+        total, usage = totals[call["role"]], usage_of(call["response"], ENDPOINTS[call["role"]].price)
+        total.answered += 1
+        total.prompt += usage.prompt_tokens
+        total.completion += usage.completion_tokens
+        total.cached += usage.cached_tokens
+        total.dollars += usage.cost_usd or 0.0
+        total.unpriced += usage.cost_usd is None
+    return totals
+
+
+def assert_same(found: dict[str, Used], expected: dict[str, Used]) -> None:
+    assert found.keys() == expected.keys()
+    for role, used in expected.items():
+        assert found[role].dollars == pytest.approx(used.dollars, rel=1e-12)
+        found[role].dollars = used.dollars
+        assert found[role] == used
+
+
+@pytest.mark.parametrize("full", [1, 10, 1000])
+def test_the_sum_is_that_of_all_kept_replies_whatever_the_index_has(
+    tmp_path: Path, full: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_index, "_FULL", full)
+    put_calls(str(tmp_path), 150)
+    expected = read_one_by_one(tmp_path)
+    assert expected["teacher"].unpriced and expected["teacher"].dollars and expected["verifier"].answered
+    for _ in range(3):
+        assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
+    for path in (tmp_path / "ledger").iterdir():
+        path.unlink()
+    assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
+    for path in (tmp_path / "ledger").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
+
+
+def test_calls_in_the_index_are_not_read_and_count_though_they_were_removed(tmp_path: Path) -> None:
+    put_calls(str(tmp_path), 60)
+    expected = read_one_by_one(tmp_path)
+    used_before(str(tmp_path), ENDPOINTS)
+    for number, path in enumerate(tmp_path.glob("calls/*/*.json")):
+        path.write_bytes(b"") if number % 2 else path.unlink()
+    assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
+
+
+def test_it_works_on_an_object_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(call_index, "_FULL", 20)
+    for url in ("memory://ledger/run", str(tmp_path)):
+        put_calls(url, 50)
+    assert_same(used_before("memory://ledger/run", ENDPOINTS), read_one_by_one(tmp_path))
+
+
+def test_many_files_become_one_and_a_crash_between_counts_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_index, "_FULL", 5)
+    monkeypatch.setattr(ledger, "_MANY", 4)
+    put_calls(str(tmp_path), 100)
+    expected, before = read_one_by_one(tmp_path), {p: p.read_bytes() for p in (tmp_path / "ledger").iterdir()}
+    assert len(before) == 20
+    assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
+    assert len(list((tmp_path / "ledger").iterdir())) == 1
+    for path, data in list(before.items())[:10]:
+        path.write_bytes(data)
+    assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
+
+
+def test_after_kills_at_any_moment_no_reply_is_missing_and_none_counts_twice(tmp_path: Path) -> None:
+    """Each process makes forty of the calls again that the one before may have made: as after a resume."""
+    dice = random.Random(0)
+    for seed in range(6):
+        command = [sys.executable, "-c", WRITER, str(tmp_path), str(seed)]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n" and process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        while not list(tmp_path.glob("calls/*/*.json")):
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0.0, 0.2))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=10)
+        assert_same(used_before(str(tmp_path), ENDPOINTS), read_one_by_one(tmp_path))
+    assert read_one_by_one(tmp_path)["teacher"].answered > 10
