@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +24,12 @@ from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
 from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
-from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, Workers, fingerprint
+from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, fingerprint
 from schemas.errors import Fatal, UserError
+from schemas.workers import Workers
 
 if TYPE_CHECKING:
-    from pipeline.cluster import Crew
+    from pipeline.actors import Crew
 
 console = Console(stderr=True, highlight=False)
 
@@ -163,9 +166,11 @@ def ray_session(workers: Workers, address: str) -> Iterator["Crew"]:
     import ray
 
     _start_ray(workers, address)
-    from pipeline.cluster import Crew
+    from pipeline.actors import Crew
 
-    crew = Crew()
+    # As Ctrl-C: Ray, a pod that is drained and a batch system end a job so.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    crew = Crew(growing=address != "local")
     try:
         yield crew
         crew.dismiss()
@@ -180,11 +185,10 @@ def _start_ray(workers: Workers, address: str) -> None:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    wanted = workers.actors * workers.cpus
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if address == "local":
-            cpus = max(os.cpu_count() or 1, int(wanted + 0.999))
+            cpus = max(os.cpu_count() or 1, ceil(workers.all_cpus))
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
