@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from jobs.job_file import load_job
-from jobs.progress import RunProgress
 from jobs.run_log import RunLog
 from jobs.runs import Begun, Run, absolute, folder_of, settings_of
 from jobs.tally import Tallier, items_to_do
@@ -150,12 +149,14 @@ def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None
 
     Raises Fatal where it cannot go on, and what `after` raises.
     """
+    from jobs.metrics import RunMetrics
+    from jobs.progress import RunProgress
     from pipeline.cluster import Cluster
 
     store = RunStore(run.url, run.verifier)
     to_do = items_to_do(run.shards, {stage: store.finished(stage) for stage in STAGES})
     tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
-    with RunProgress(console, tallier, RunLog(store.storage)) as progress:
+    with RunProgress(console, tallier, RunLog(store.storage), RunMetrics(run.url)) as progress:
         cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier)
         asyncio.run(cluster.run(progress.show, after))
 
