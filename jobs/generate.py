@@ -30,6 +30,9 @@ from schemas.workers import Workers
 if TYPE_CHECKING:
     from pipeline.actors import Crew
 
+_RAYS_COPY = "working_dir_files"
+"""The folder in which Ray unpacks what `ray job submit --working-dir` sent."""
+
 console = Console(stderr=True, highlight=False)
 
 
@@ -71,6 +74,8 @@ def plan_run(job: Path, out: str | None = None, limit: int | None = None) -> Run
     written, config = _checked(job)
     settings = settings_of(written)
     url = absolute(out or str(job.resolve().parent / "runs" / job.stem))
+    if _RAYS_COPY in Path(url).parts:
+        raise UserError(f"--out: {url} is in Ray's copy of the working directory, which it removes; name another")
     if config.captions.reuse_from:
         from pipeline.stages.reuse import require_same_captions
 

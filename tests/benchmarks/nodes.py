@@ -98,7 +98,7 @@ def start(job: Path, out: Path, address: str) -> "subprocess.Popen[bytes]":
 def disturb(
     process: "subprocess.Popen[bytes]", server: ScriptedServer, nodes: RayNodes, setup: Setup, dice: random.Random
 ) -> list[float]:
-    """Kills and adds nodes until a run ends; the times of the kills. A kill finds work going on: a new call comes first."""
+    """Kills and adds nodes until a run ends; the times of the kills. Before each, a new call has begun."""
     kills = list[float]()
     while process.poll() is None:
         kill = len(nodes) and (len(nodes) == setup.nodes or dice.random() < 0.5)
