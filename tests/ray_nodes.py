@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -47,14 +48,26 @@ class RayNodes:
         return str(self._cluster.address)
 
     def add(self, cpus: float, **more: Any) -> None:
-        """A node joins. more: of Ray's `Node`, such as `resources`."""
-        self._nodes.append(self._cluster.add_node(wait=False, num_cpus=cpus, **more))
+        """A node joins. more: of Ray's `Node`, such as `resources`. Ray gives a node half a minute to come up.
+
+        Where it does not, on a busy machine, it is ended, and nothing has joined.
+        """
+        before = descendants(os.getpid())
+        try:
+            self._nodes.append(self._cluster.add_node(wait=False, num_cpus=cpus, **more))
+        except Exception as error:
+            print(f"a node did not come up: {error}")
+            _kill(pid for pid in descendants(os.getpid()) if pid not in before)
 
     def kill(self, dice: random.Random) -> None:
         """Ends one node's processes by SIGKILL, the raylet first: nothing of it can say goodbye."""
         node = self._nodes.pop(dice.randrange(len(self._nodes)))
         raylet = node.all_processes["raylet"][0].process.pid
-        for pid in (raylet, *descendants(raylet)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill((raylet, *descendants(raylet)))
         self._cluster.remove_node(node, allow_graceful=False)
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -133,7 +133,7 @@ def disturbed_run(
     rows = all_rows(out)
     outcome.runs += 1
     outcome.nodes_killed += len(kills)
-    outcome.nodes_added += len(nodes) - before + len(kills)
+    outcome.nodes_added += len(nodes) - before + len(kills)  # those that came up
     outcome.calls += judged.calls
     outcome.calls_repeated += judged.calls_repeated
     outcome.calls_repeated_though_answered += judged.calls_repeated_though_answered

@@ -28,17 +28,21 @@ pytestmark = pytest.mark.slow
 KEY = "sk-recognisable-51d0ac77e02b"
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 class Head:
     """A Ray node with a dashboard, and the `ray` command against it."""
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port, for_clients = free_port(), free_port()
         self.address = f"http://127.0.0.1:{port}"
         self._env = env
         self._ray = [sys.executable, "-m", "ray.scripts.scripts"]
         options = ["--head", "--block", "--port", "0", "--num-cpus", "4", "--disable-usage-stats"]
-        options += ["--dashboard-port", str(port), "--ray-client-server-port", "0"]
+        options += ["--dashboard-port", str(port), "--ray-client-server-port", str(for_clients)]
         log = (folder / "head.log").open("wb")
         self.process = subprocess.Popen([*self._ray, "start", *options], env=env, stdout=log, stderr=log, cwd=ROOT)
 
@@ -47,7 +51,7 @@ class Head:
         verb, *rest = arguments
         command = [*self._ray, "job", verb, "--address", self.address, *rest]
         env = {name: value for name, value in self._env.items() if name != "SUBMITTED_KEY"}
-        return subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=120).stdout
+        return subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=300).stdout
 
     def await_status(self, job: str, wanted: str, patience_s: float = 240) -> None:
         deadline = time.monotonic() + patience_s
@@ -62,7 +66,7 @@ def head(tmp_path: Path) -> Iterator[Head]:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     env = {**os.environ, **token, "PYTHONPATH": str(ROOT), "SUBMITTED_KEY": KEY, "RAY_USAGE_STATS_ENABLED": "0"}
     found = Head(tmp_path, env)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while True:
         try:
             found.job("list")
