@@ -295,12 +295,16 @@ def columns() -> None:
 
 @app.command()
 def init(
-    protocol: Annotated[str, typer.Option(help="How the model zooms.")] = "videozoomer",
+    protocol: Annotated[str | None, typer.Option(help="How the model zooms; default: videozoomer.")] = None,
+    place: Annotated[
+        Literal["laptop", "node", "cluster", "kuberay"] | None,
+        typer.Option("--for", help="Sized for a laptop, a node with 8 GPUs or a cluster; or a KubeRay cluster itself."),
+    ] = None,
 ) -> None:
     """Print a commented job file."""
     from jobs.init import init
 
-    init(protocol)
+    init(protocol, place)
 
 
 @app.command()

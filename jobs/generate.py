@@ -2,17 +2,18 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from jobs.job_file import load_job
-from jobs.progress import RunProgress
 from jobs.run_log import RunLog
 from jobs.runs import Begun, Run, absolute, folder_of, settings_of
 from jobs.tally import Tallier, items_to_do
@@ -24,11 +25,16 @@ from pipeline.sources import load_questions, source_hash
 from pipeline.store import RunStore
 from prompts.protocol import ZoomProtocol
 from prompts.protocols import protocol
-from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, Workers, fingerprint
+from schemas.config import MODEL_ROLES, STAGES, Demo, Local, RunConfig, fingerprint
 from schemas.errors import Fatal, UserError
+from schemas.workers import Workers
 
 if TYPE_CHECKING:
-    from pipeline.cluster import Crew, Snapshot
+    from pipeline.actors import Crew
+    from pipeline.cluster import Snapshot
+
+_RAYS_COPY = "working_dir_files"
+"""The folder in which Ray unpacks what `ray job submit --working-dir` sent."""
 
 console = Console(stderr=True, highlight=False)
 
@@ -74,6 +80,8 @@ def plan_run(job: Path, out: str | None = None, limit: int | None = None) -> Run
     written, config = _checked(job)
     settings = settings_of(written)
     url = absolute(out or str(job.resolve().parent / "runs" / job.stem))
+    if _RAYS_COPY in Path(url).parts:
+        raise UserError(f"--out: {url} is in Ray's copy of the working directory, which it removes; name another")
     if config.captions.reuse_from:
         from pipeline.stages.reuse import require_same_captions
 
@@ -153,13 +161,15 @@ def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None
 
     Raises UserError where another process works on the run, Fatal where it cannot go on, and what `after` raises.
     """
+    from jobs.metrics import RunMetrics
+    from jobs.progress import RunProgress
     from pipeline.cluster import Cluster
 
     with driving(run.url) as driver:
         store = RunStore(run.url, run.verifier)
         to_do = items_to_do(run.shards, run.done)
         tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
-        with RunProgress(console, tallier, RunLog(store.storage)) as progress:
+        with RunProgress(console, tallier, RunLog(store.storage), RunMetrics(run.url)) as progress:
 
             def show(snapshot: "Snapshot") -> None:
                 progress.show(snapshot)
@@ -175,9 +185,11 @@ def ray_session(workers: Workers, address: str) -> Iterator["Crew"]:
     import ray
 
     _start_ray(workers, address)
-    from pipeline.cluster import Crew
+    from pipeline.actors import Crew
 
-    crew = Crew()
+    # As Ctrl-C: Ray, a pod that is drained and a batch system end a job so.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    crew = Crew(growing=address != "local")
     try:
         yield crew
         crew.dismiss()
@@ -192,11 +204,10 @@ def _start_ray(workers: Workers, address: str) -> None:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    wanted = workers.actors * workers.cpus
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if address == "local":
-            cpus = max(os.cpu_count() or 1, int(wanted + 0.999))
+            cpus = max(os.cpu_count() or 1, ceil(workers.all_cpus))
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.leases import Spent
+from pipeline.loads import Load
 
 if TYPE_CHECKING:
     from pipeline.cluster import Snapshot
@@ -20,11 +21,23 @@ _STAGE_OF = {"captioner": "caption", "teacher": "teach", "student": "teach", "ve
 
 
 @dataclass(frozen=True)
+class Pool:
+    """How the workers of a stage fare. load: now; busy_share: of their time in this session in which they had a shard
+    each, busy_lately: of the last minute; None: they had no time yet.
+    """
+
+    load: Load
+    busy_share: float | None
+    busy_lately: float | None
+
+
+@dataclass(frozen=True)
 class Tally:
     """elapsed_s: since this session began; total: shards of the run; done: of them, by stage.
 
     items: of this session, by stage; rows: of its shards, by stage and status; roles: what each endpoint has been asked
-    in it; reused: replies found in calls/; lost: workers that died. tokens_per_minute: read and written.
+    in it; reused: replies found in calls/; lost: workers that died by themselves; nodes_lost: nodes that died under
+    workers; pools: by stage. tokens_per_minute: read and written.
     dollars, projected_dollars: of this session, so far and at its end. None stands for what is not known.
     """
 
@@ -36,6 +49,8 @@ class Tally:
     roles: dict[str, Spent]
     reused: int
     lost: int
+    nodes_lost: int
+    pools: dict[str, Pool]
     tokens_per_minute: float | None
     dollars: float | None
     projected_dollars: float | None
@@ -61,6 +76,12 @@ def items_to_do(shards: Mapping[int, "PlannedShard"], finished: Mapping[str, set
     return counts
 
 
+def _share(load: Load, before: Load) -> float | None:
+    """Of the time that slots had since, the part in which they were busy."""
+    there = load.slot_s - before.slot_s
+    return (load.busy_s - before.busy_s) / there if there > 0 else None
+
+
 @dataclass
 class Tallier:
     """Reckons one session of a run. to_do: see `items_to_do`; priced: the roles whose price is known."""
@@ -69,6 +90,7 @@ class Tallier:
     priced: Collection[str]
     _began: float = field(default_factory=time.monotonic)
     _tokens: deque[tuple[float, int]] = field(default_factory=deque)
+    _loads: deque[tuple[float, Mapping[str, Load]]] = field(default_factory=deque)
 
     def of(self, snapshot: "Snapshot") -> Tally:
         """The tally at this moment."""
@@ -85,11 +107,20 @@ class Tallier:
             roles=dict(snapshot.spent),
             reused=sum(counts.reused for worker in snapshot.workers.values() for counts in worker.calls),
             lost=snapshot.deaths,
+            nodes_lost=snapshot.nodes_lost,
+            pools=self._pools(elapsed, snapshot.loads),
             tokens_per_minute=self._rate(elapsed, snapshot.spent),
             dollars=self._dollars(snapshot.spent),
             projected_dollars=self._projected(items, snapshot.spent),
             seconds_left=self._seconds_left(elapsed, items),
         )
+
+    def _pools(self, elapsed: float, loads: Mapping[str, Load]) -> dict[str, Pool]:
+        self._loads.append((elapsed, loads))
+        while elapsed - self._loads[0][0] > _RATE_S:
+            self._loads.popleft()
+        before = self._loads[0][1]
+        return {s: Pool(load, _share(load, Load()), _share(load, before[s])) for s, load in loads.items()}
 
     def _rate(self, elapsed: float, spent: Mapping[str, Spent]) -> float | None:
         self._tokens.append((elapsed, sum(s.prompt_tokens + s.completion_tokens for s in spent.values())))

@@ -6,8 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from schemas.errors import Fatal
+
 Change = tuple[str, int, str, bool]
 """Stage, shard and item, and whether it begins or ends."""
+
+MAX_DEATHS = 25
+"""Deaths of workers and nodes on one shard after which the run stops."""
 
 _LATER_S = 0.2
 """Seconds after which the end of an item is told at the latest, where no other begins."""
@@ -87,13 +92,20 @@ class Notes:
 
 @dataclass
 class Blame:
-    """What the deaths of workers on one shard have shown so far."""
+    """What the deaths of workers on one shard have shown so far. nodes: that died under it, which shows nothing."""
 
     deaths: int = 0
+    nodes: int = 0
     seen: set[str] = field(default_factory=set)
     alone: set[str] = field(default_factory=set)
     suspects: set[str] = field(default_factory=set)
     poison: set[str] = field(default_factory=set)
+
+    def check(self, what: str, last: BaseException) -> None:
+        """Raises Fatal where so many workers and nodes died on it that the machines must be at fault, not an item."""
+        if self.deaths + self.nodes >= MAX_DEATHS:
+            lost = f"{self.deaths} workers and {self.nodes} nodes"
+            raise Fatal(f"{what}: {lost} died while they worked on it; the last: {last.__cause__ or last}") from last
 
     def died_with(self, in_flight: set[str], alone: bool) -> None:
         """One more death. Alone in flight at two deaths is poison; among others at two deaths is suspect.

@@ -1,106 +1,39 @@
-"""Pools of Ray actors that stream shards through the stages. The only room below `jobs` that knows Ray.
+"""Streams shards through the stages, over pools of Ray actors.
 
 Each stage has a pool, or one pool serves them all; each actor holds its stages' models and takes whole shards. A shard
 enters a stage as soon as the stage before has committed it, so captioning, teaching and replay overlap. What is
-finished is known from files alone.
+finished is known from files alone. A pool's size is what it may grow to: actors without room wait for it, and those
+that are up do the work.
 """
 
 import asyncio
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-from ray.exceptions import RayActorError, RayTaskError
-
-from pipeline.blame import Blame, Change, Notes, Room, Watch
+from pipeline.actors import Actor, Crew, Fate, Lost, Nodes, end, named_actor
+from pipeline.blame import Blame, Watch
 from pipeline.leases import Spent
 from pipeline.ledger import used_before
-from pipeline.links import ToActor
+from pipeline.loads import Busyness, Line, Load
 from pipeline.meter import Meter
-from pipeline.plan import Planned
-from pipeline.plan_parts import PlannedShard, ShardRows, unpacked
-from pipeline.pools import pools
-from pipeline.stages.items import Care
+from pipeline.plan_parts import PlannedShard, ShardRows
+from pipeline.pools import Pool, pools
+from pipeline.stage_actor import Seat
 from pipeline.store import RunStore
-from pipeline.worker import Assignment, Progress, ShardReport, Worker
-from schemas.arrow import from_table
+from pipeline.worker import Assignment, Progress, ShardReport
 from schemas.config import STAGES, Budget, RunConfig
-from schemas.errors import Fatal
-
-MAX_DEATHS = 25
-"""Deaths of workers on one shard after which the run stops: the machine is at fault, not an item."""
-
-
-def named_actor(what: type, name: str, *arguments: object) -> Any:
-    """An actor that outlives the workers and is found by its name."""
-    options = {"name": name, "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-    return ray.remote(what).options(**options).remote(*arguments)
-
-
-class StageActor:
-    """Workers in a process of their own. Errors that stop the run come back as values, so that their type survives."""
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._run = ""
-        self._workers: dict[str, Worker] = {}
-
-    async def assign(self, name: str, assignments: dict[str, Assignment], run: str) -> None:
-        """Makes it a run's; no-op where it is that already. Models are loaded from now on, before there is work.
-
-        name: tells the run's actors apart, and is the same after a restart. assignments: by stage. run: begins the
-        names of its watch and its meter.
-        """
-        if run != self._run:
-            self._name, self._run, watch = name, run, ray.get_actor(f"{run}-watch")
-
-            async def note(changes: Sequence[Change]) -> None:
-                await watch.note.remote(name, changes)
-
-            self._notes = Notes(note)
-            metered = any(assignment.config.endpoints for assignment in assignments.values())
-            link = ToActor(name, ray.get_actor(f"{run}-meter")) if metered else None
-            self._workers = {stage: Worker(assignment, link) for stage, assignment in assignments.items()}
-            # What fails here fails again, and is told, when a shard comes.
-            self._preparing = asyncio.gather(*(w.prepare() for w in self._workers.values()), return_exceptions=True)
-
-    async def run(
-        self, stage: str, shard: int, planned: bytes, suspects: frozenset[str], poison: frozenset[str]
-    ) -> ShardReport | Fatal | None:
-        """planned: of `ShardRows.message`.
-
-        None where this process has been assigned nothing: it took the place of one that died while it was idle.
-        """
-        if stage not in self._workers:
-            return None
-
-        async def begin(item: str) -> None:
-            await self._notes.begin(stage, shard, item)
-
-        async def end(item: str) -> None:
-            self._notes.end(stage, shard, item)
-
-        care = Care(suspects=suspects, poison=poison, begin=begin, end=end)
-        try:
-            rows = await asyncio.to_thread(from_table, Planned, unpacked(planned))
-            return await self._workers[stage].run(shard, rows, care)
-        except Fatal as error:
-            return error
-
-    async def progress(self) -> dict[str, Progress]:
-        """By stage."""
-        return {stage: worker.progress() for stage, worker in self._workers.items()}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Progress of the whole run. done: committed shards by stage, of `total` shards; deaths: workers lost so far.
+    """Progress of the whole run. done: committed shards by stage, of `total` shards.
 
-    rows: committed in this session, by stage and status. spent: by role, of those that are endpoints'.
+    deaths: workers whose process died so far; nodes_lost: nodes that died under workers. rows: committed in this
+    session, by stage and status. spent: by role, of those that are endpoints'. loads: by stage.
     """
 
     total: int
@@ -108,65 +41,9 @@ class Snapshot:
     workers: dict[str, Progress]
     rows: dict[str, Counter[str]]
     deaths: int
+    nodes_lost: int
     spent: dict[str, Spent]
-
-
-@dataclass(frozen=True)
-class Post:
-    """What Ray has to give an actor: CPUs, GPUs, and calls that may be under way in it at once."""
-
-    cpus: float
-    gpus: float
-    calls: int
-
-
-class Crew:
-    """Actors that outlive a run: the next one that needs such an actor finds it with its models loaded."""
-
-    def __init__(self) -> None:
-        self._idle: list[tuple[Post, Any]] = []
-
-    def take(self, posts: Sequence[Post]) -> list[Any]:
-        """An actor for each post. Idle ones that fit none are ended first, as the run needs their memory."""
-        found = [self._idle.pop(at) if (at := self._fitting(post)) is not None else None for post in posts]
-        self.dismiss()
-        return [one[1] if one else _hired(post) for one, post in zip(found, posts, strict=True)]
-
-    def give_back(self, posts: Sequence[Post], actors: Sequence[Any]) -> None:
-        self._idle += zip(posts, actors, strict=True)
-
-    def dismiss(self) -> None:
-        """Ends all idle actors at once, and not when the last handle is forgotten."""
-        for _, actor in self._idle:
-            ray.kill(actor)
-        self._idle = []
-
-    def _fitting(self, post: Post) -> int | None:
-        return next((i for i, (other, _) in enumerate(self._idle) if other == post), None)
-
-
-def _hired(post: Post) -> Any:
-    return (
-        ray.remote(StageActor)
-        .options(
-            num_cpus=post.cpus,
-            num_gpus=post.gpus,
-            max_restarts=-1,
-            max_task_retries=0,
-            max_concurrency=post.calls,
-        )
-        .remote()
-    )
-
-
-@dataclass(frozen=True)
-class Actor:
-    """A StageActor's handle, with its name, what it works on and what its shards share."""
-
-    name: str
-    handle: Any
-    assignments: dict[str, Assignment]
-    room: Room
+    loads: dict[str, Load]
 
 
 class Cluster:
@@ -192,15 +69,16 @@ class Cluster:
         self._planned = ShardRows(RunStore(run_url), shards)
         self._assignments = {s: Assignment(config, run_url, s, fingerprints[s], verifier) for s in STAGES}
         self._pools = pools(config)
-        self._queues: dict[str, asyncio.Queue[int]] = {stage: asyncio.Queue() for stage in STAGES}
+        self._lines = {stage: Line() for stage in STAGES}
+        self._busyness = {stage: Busyness() for stage in STAGES}
         self._blame: dict[tuple[str, int], Blame] = defaultdict(Blame)
         self._crew = crew
-        self._posts: list[Post] = []
-        self._actors: list[Any] = []
+        self._nodes = Nodes()
+        self._actors: list[Actor] = []
+        self._dismissed: list[Actor] = []
+        self._slots: dict[Actor, list[asyncio.Task[None]]] = {}
         self._done = {stage: set(done[stage]) for stage in STAGES}
         self._rows: dict[str, Counter[str]] = {stage: Counter() for stage in STAGES}
-        self._deaths = 0
-        self._finished = asyncio.Event()
         # Handed on by name: Ray warns of handles among the arguments of an actor that may restart.
         self._name = f"zoomtrail-{secrets.token_hex(4)}"
         self._meter: Any = None
@@ -211,29 +89,40 @@ class Cluster:
 
         after: no shard is begun before it is done; workers load their models meanwhile.
         """
-        watch = named_actor(Watch, f"{self._name}-watch")
+        self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watch = named_actor(Watch, f"{self._name}-watch")
         await self._begin_metering()
-        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._show(show))]
-        tasks += [asyncio.ensure_future(slot) for slot in self._slots(watch)]
-        finished: asyncio.Future[Any] = asyncio.ensure_future(self._finished.wait())
+        showing = self._begun(self._show(show))
         try:
+            self._hire()
             if after is not None:
                 await asyncio.wrap_future(after)
             for shard in sorted(self._shards):
                 self._enqueue(shard)
             self._check_finished()
-            await asyncio.wait([finished, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
-                    task.result()
+            await self._finished
         finally:
-            for task in [finished, *tasks]:
+            tasks = [showing, *(task for slots in self._slots.values() for task in slots)]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(finished, *tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             show(await self._snapshot())
-            for actor in filter(None, (watch, self._meter)):
-                ray.kill(actor)
-            self._crew.give_back(self._posts, self._actors)
+            for actor in self._actors:
+                actor.close()
+            for handle in filter(None, (self._watch, self._meter)):
+                end(handle)
+            self._crew.give_back([a.post for a in self._actors], [a.handle for a in self._actors])
+
+    def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose error ends the run."""
+
+        def note(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) and not self._finished.done():
+                self._finished.set_exception(error)
+
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(note)
+        return task
 
     async def _begin_metering(self) -> None:
         config = self._config
@@ -246,78 +135,89 @@ class Cluster:
         """Puts a shard before the first stage that has not committed it."""
         for stage in STAGES:
             if shard not in self._done[stage]:
-                self._queues[stage].put_nowait(shard)
+                self._lines[stage].put(shard)
                 return
 
     def _check_finished(self) -> None:
-        if all(len(done) == len(self._shards) for done in self._done.values()):
-            self._finished.set()
+        if all(self._is_finished(stage) for stage in STAGES) and not self._finished.done():
+            self._finished.set_result(None)
 
-    def _slots(self, watch: Any) -> list[Coroutine[Any, Any, None]]:
-        """Of all actors: each has as many slots as shards that it may have in flight."""
-        workers = self._config.workers
-        posts, places = list[Post](), list[tuple[str, list[str], list[str]]]()
-        for pool in self._pools:
-            stages = [stage for stage in pool.stages if len(self._done[stage]) < len(self._shards)]
-            in_flight = [s for s in pool.stages for _ in range(workers.shards_in_flight if s == "teach" else 1)]
-            for number in range(min(pool.size, len(self._shards)) if stages else 0):
-                posts.append(Post(workers.cpus, pool.gpus, len(in_flight) + 2))
-                places.append((f"{'+'.join(stages)}-{number}", stages, in_flight))
-        self._posts, self._actors = posts, self._crew.take(posts)
-        slots: list[Coroutine[Any, Any, None]] = []
-        for handle, (name, stages, in_flight) in zip(self._actors, places, strict=True):
-            one = Actor(name, handle, {stage: self._assignments[stage] for stage in stages}, Room())
-            slots += [self._slot(stage, one, watch) for stage in in_flight if stage in stages]
-        return slots
+    def _is_finished(self, stage: str) -> bool:
+        return len(self._done[stage]) == len(self._shards)
 
-    async def _slot(self, stage: str, actor: Actor, watch: Any) -> None:
-        """Takes shards one after the other; an actor that dies is restarted by Ray, and its shard queued again."""
-        up = False
+    def _hire(self) -> None:
+        """The actors of all pools. One of each pool comes before a second of any, so that none is left without room."""
+        places = list[tuple[Pool, str, list[str]]]()
+        for number in range(min(max(pool.size for pool in self._pools), len(self._shards))):
+            for pool in self._pools:
+                stages = [stage for stage in pool.stages if not self._is_finished(stage)]
+                if stages and number < pool.size:
+                    places.append((pool, f"{'+'.join(stages)}-{number}", stages))
+        handles = self._crew.take([pool.post for pool, _, _ in places])
+        for handle, (pool, name, stages) in zip(handles, places, strict=True):
+            actor = Actor(name, pool.post, handle, {stage: self._assignments[stage] for stage in stages}, self._name)
+            self._actors.append(actor)
+            self._slots[actor] = [self._begun(self._slot(stage, actor)) for stage in pool.slots if stage in stages]
+
+    async def _slot(self, stage: str, actor: Actor) -> None:
+        """Takes shards one after the other while the actor is up; the shard of one that is lost is queued again."""
+        line, busyness = self._lines[stage], self._busyness[stage]
         while True:
-            if not up:
-                await self._up(actor)
-                up = True
-            shard = await self._queues[stage].get()
-            planned, blame = await asyncio.to_thread(self._planned.message, shard), self._blame[stage, shard]
-            try:
-                async with actor.room.entered(alone=bool(blame.suspects)):
-                    result = await actor.handle.run.remote(
-                        stage, shard, planned, frozenset(blame.suspects), frozenset(blame.poison)
-                    )
-            except RayActorError as error:
-                if self._meter:
-                    await self._meter.forget.remote(actor.name)
-                self._deaths += 1
-                blame.died_with(*await watch.take.remote(actor.name, stage, shard))
-                if blame.deaths >= MAX_DEATHS:
-                    raise Fatal(f"{stage}: {blame.deaths} workers died on shard {shard}; the last: {error}") from error
-                self._queues[stage].put_nowait(shard)
-                up = False
-                continue
-            except RayTaskError as error:
-                raise error.cause from None
-            if isinstance(result, Fatal):
-                raise result
-            if result is None:
-                self._queues[stage].put_nowait(shard)
-                up = False
-                continue
-            self._rows[stage].update(result.statuses)
-            self._done[stage].add(shard)
-            del self._blame[stage, shard]
-            self._enqueue(shard)
-            self._check_finished()
+            await actor.up()
+            with busyness.there():
+                while actor.seat:
+                    shard = await line.get()
+                    with busyness.at_work():
+                        report = await self._result(stage, shard, actor)
+                    if report is None:
+                        line.put(shard)
+                    else:
+                        self._pass_on(stage, report)
 
-    async def _up(self, actor: Actor) -> None:
-        """Waits until an actor's process is up, through restarts. Raises Fatal where it never comes up."""
-        for _ in range(MAX_DEATHS):
-            try:
-                await actor.handle.assign.remote(actor.name, actor.assignments, self._name)
-                return
-            except RayActorError as error:
-                last = error
-                await asyncio.sleep(0.5)
-        raise Fatal(f"a worker process does not come up: {last}")
+    async def _result(self, stage: str, shard: int, actor: Actor) -> ShardReport | None:
+        """What an actor made of a shard; None where it is to be done again, by this actor or another."""
+        planned, blame = await asyncio.to_thread(self._planned.message, shard), self._blame[stage, shard]
+        async with actor.room.entered(alone=bool(blame.suspects)):
+            while seat := actor.seat:
+                try:
+                    return await actor.run(stage, shard, planned, blame)
+                except Lost as error:
+                    if await self._lost(stage, shard, actor, seat) is not Fate.KEPT:
+                        blame.check(f"{stage} shard {shard}", error)
+                        return None
+        return None
+
+    async def _lost(self, stage: str, shard: int, actor: Actor, seat: Seat) -> Fate:
+        """Finds out what became of an actor, and blames what it had in flight where that may have killed it."""
+        in_flight, alone = await self._watch.take.remote(actor.name, stage, shard)
+        if self._meter:
+            await self._meter.forget.remote(actor.name)
+        fate = await actor.fate(seat, self._nodes)
+        if fate is Fate.PROCESS_DIED:
+            self._blame[stage, shard].died_with(in_flight, alone)
+        elif fate is Fate.NODE_DIED:
+            self._blame[stage, shard].nodes += 1
+        return fate
+
+    def _pass_on(self, stage: str, report: ShardReport) -> None:
+        """A stage has committed a shard."""
+        self._rows[stage].update(report.statuses)
+        self._done[stage].add(report.shard)
+        self._blame.pop((stage, report.shard), None)
+        self._enqueue(report.shard)
+        self._check_finished()
+        if self._is_finished(stage) and not all(actor.seat for actor in self._actors):
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Ends the actors that have nothing left to do: others wait for their room."""
+        for actor in [a for a in self._actors if all(map(self._is_finished, a.stages))]:
+            for task in self._slots.pop(actor):
+                task.cancel()
+            actor.close()
+            end(actor.handle)
+            self._actors.remove(actor)
+            self._dismissed.append(actor)
 
     async def _show(self, show: Callable[[Snapshot], None]) -> None:
         while True:
@@ -325,7 +225,8 @@ class Cluster:
             await asyncio.sleep(1.0)
 
     async def _snapshot(self) -> Snapshot:
-        answers = await asyncio.gather(*(_progress(actor) for actor in self._actors))
+        actors = [*self._actors, *self._dismissed]
+        answers = await asyncio.gather(*(actor.progress(self._nodes) for actor in actors))
         if self._meter:
             self._spent = await self._meter.spent.remote()
         workers: dict[str, Progress] = {}
@@ -337,14 +238,23 @@ class Cluster:
             done={stage: len(done) for stage, done in self._done.items()},
             workers=workers,
             rows=self._rows,
-            deaths=self._deaths,
+            deaths=sum(actor.deaths for actor in actors),
+            nodes_lost=len(set().union(*(actor.died_with for actor in actors))),
             spent=self._spent,
+            loads={stage: self._load(stage) for stage in STAGES},
         )
 
-
-async def _progress(actor: Any) -> dict[str, Progress]:
-    try:
-        found: dict[str, Progress] = await asyncio.wait_for(actor.progress.remote(), timeout=2.0)
-        return found
-    except (RayActorError, TimeoutError):
-        return {}
+    def _load(self, stage: str) -> Load:
+        actors = [actor for actor in self._actors if stage in actor.stages]
+        line, busyness = self._lines[stage], self._busyness[stage].now()
+        return Load(
+            up=sum(actor.seat is not None for actor in actors),
+            pending=sum(actor.seat is None for actor in actors),
+            takes=str(actors[0].post) if actors else "",
+            busy=busyness.busy,
+            slots=busyness.slots,
+            busy_s=busyness.busy_s,
+            slot_s=busyness.slot_s,
+            waiting=len(line),
+            oldest_s=line.oldest_s,
+        )

@@ -19,6 +19,7 @@ from pydantic import (
 
 from schemas.record import Record, content_id
 from schemas.video import FramePlan
+from schemas.workers import Workers
 
 STAGES = ("caption", "teach", "replay")
 DIRECTORIES = {"caption": "captions", "teach": "trajectories", "replay": "verdicts"}
@@ -306,34 +307,6 @@ class Rollout(Record):
     max_invalid: int = Field(default=2, ge=0)
     hints: Literal["off", "after_wrong_answer"] = "off"
     reflect: NonNegativeInt = 0
-
-
-class Workers(Record):
-    """Size of each pool of Ray actors, and what one actor takes. Caption and teach workers mostly wait for models.
-
-    shared: where not 0, so many actors serve all stages in place of the three pools, and each loads a local model that
-    several roles name only once.
-    """
-
-    caption: PositiveInt = 1
-    teach: PositiveInt = 1
-    replay: PositiveInt = 1
-    shared: NonNegativeInt = 0
-    cpus: NonNegativeFloat = 0.5
-    replay_gpus: NonNegativeFloat = 0.0
-    local_model_gpus: NonNegativeFloat = 0.0
-    videos_per_shard: PositiveInt = 8
-    shards_in_flight: PositiveInt = 2
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Actors of each stage's pool, where stages have pools of their own."""
-        return {"caption": self.caption, "teach": self.teach, "replay": self.replay}
-
-    @property
-    def actors(self) -> int:
-        """Of all pools."""
-        return self.shared or sum(self.sizes.values())
 
 
 MODEL_ROLES = ("captioner", "teacher", "student", "verifier", "judge")

@@ -35,9 +35,9 @@ def test_imports_go_down_only(path: Path) -> None:
     assert not [name for name in imported(path) if name.split(".")[0] in (*above, "tests")]
 
 
-def test_only_the_cluster_and_the_jobs_know_ray() -> None:
+def test_only_the_actors_and_the_jobs_know_ray() -> None:
     knows = {str(p.relative_to(ROOT)) for p in modules() if any(n.split(".")[0] == "ray" for n in imported(p))}
-    assert knows <= {"pipeline/cluster.py", "jobs/generate.py"}
+    assert knows <= {"pipeline/actors.py", "pipeline/stage_actor.py", "jobs/generate.py", "jobs/metrics.py"}
 
 
 def test_within_the_pipeline_media_and_models_know_no_stage_and_stages_no_cluster() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.progress import summary
+from jobs.progress import bottleneck, summary
 from jobs.run_log import RunLog
 from jobs.tally import _STAGE_OF, Tallier
 from pipeline.cluster import Snapshot
 from pipeline.leases import Spent
+from pipeline.loads import Load
 from pipeline.models.chat import CallCounts
 from pipeline.storage import Storage
 from pipeline.worker import Progress
@@ -22,9 +23,17 @@ TO_DO = {"caption": 4, "teach": 20, "replay": 20}
 SPENT = Spent(sent=12, answered=9, failed={"HTTP 429": 2, "timeout": 1}, prompt_tokens=900, completion_tokens=100)
 
 
+LOADS = {
+    "caption": Load(up=1, slots=1, busy_s=12, slot_s=100),
+    "teach": Load(up=2, pending=1, busy=4, slots=4, busy_s=388, slot_s=400, waiting=3, oldest_s=40),
+    "replay": Load(pending=2, takes="0.5 CPU, 1 GPU (H100)", waiting=1, oldest_s=25),
+}
+
+
 def snapshot(taught: int, **spent: Spent) -> Snapshot:
     workers = {"caption": Progress(2), "teach": Progress(taught, [CallCounts(reused=3)]), "replay": Progress(0)}
-    return Snapshot(2, {"caption": 1, "teach": 0, "replay": 0}, workers, {"caption": Counter(ok=2)}, 1, spent)
+    done, rows = {"caption": 1, "teach": 0, "replay": 0}, {"caption": Counter(ok=2)}
+    return Snapshot(2, done, workers, rows, deaths=1, nodes_lost=2, spent=spent, loads=LOADS)
 
 
 def test_the_cost_to_come_is_projected_from_the_items_left() -> None:
@@ -58,6 +67,33 @@ def test_what_waits_in_a_providers_batch_is_told() -> None:
     assert "batches" not in summary(Tallier(TO_DO, []).of(snapshot(0, captioner=SPENT)))
 
 
+def test_the_stage_whose_workers_were_busiest_is_named_the_bottleneck() -> None:
+    assert bottleneck(Tallier(TO_DO, []).of(snapshot(5))) == "teach was the bottleneck: busy 97 %; caption 12 %"
+
+
+def test_no_bottleneck_is_named_where_nothing_worked() -> None:
+    idle = replace(snapshot(0), loads={stage: Load() for stage in LOADS})
+    assert bottleneck(Tallier(TO_DO, []).of(idle)) == ""
+
+
+def test_shards_that_wait_for_workers_without_room_are_told_with_what_each_takes() -> None:
+    said = summary(Tallier(TO_DO, []).of(snapshot(5)))
+    assert "replay waits for room: each of its 2 workers takes 0.5 CPU, 1 GPU (H100)" in said
+    assert "teach waits" not in said
+
+
+def test_workers_that_died_are_told_apart_from_nodes_that_did() -> None:
+    assert "1 workers lost; 2 nodes lost" in summary(Tallier(TO_DO, []).of(snapshot(5)))
+
+
+def test_the_live_figure_is_of_the_last_minute() -> None:
+    tallier = Tallier(TO_DO, [])
+    tallier.of(snapshot(5))
+    teach = replace(LOADS["teach"], busy_s=390, slot_s=410)
+    pool = tallier.of(replace(snapshot(6), loads={**LOADS, "teach": teach})).pools["teach"]
+    assert pool.busy_lately == pytest.approx(0.2) and pool.busy_share == pytest.approx(390 / 410)
+
+
 def test_every_role_of_a_job_has_a_stage_to_go_by() -> None:
     assert set(_STAGE_OF) == set(MODEL_ROLES)
 
@@ -70,6 +106,7 @@ def test_the_log_has_a_line_now_and_then_and_one_at_the_end(tmp_path: Path) -> N
     (path,) = (tmp_path / "logs").iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["event"] for line in lines] == ["progress", "end"]
+    assert lines[0]["pools"]["teach"]["load"]["waiting"] == 3 and lines[0]["pools"]["teach"]["busy_share"] == 0.97
     assert lines[0]["items"]["teach"] == 1 and lines[1]["items"]["teach"] == 3
     assert lines[1]["roles"]["teacher"]["failed"] == {"HTTP 429": 2, "timeout": 1}
     assert lines[1]["error"] == "the disk is full"

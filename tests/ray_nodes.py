@@ -1,0 +1,73 @@
+"""A Ray cluster of several nodes on this machine, each a raylet with its workers; they join and are killed."""
+
+import os
+import random
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from tests.benchmarks.kills import descendants
+
+NO_TOKEN = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+"""Ray asks for a token, or not, as files in the home folder say: here it is always the same."""
+
+
+class RayNodes:
+    """`with RayNodes() as nodes: nodes.add(cpus=2)`. The head takes no work: drivers connect to it, and it stays."""
+
+    def __init__(self, **head: Any) -> None:
+        """head: further arguments of Ray's `Node`."""
+        self._head = {"num_cpus": 0, "include_dashboard": False, **head}
+        self._nodes: list[Any] = []
+
+    def __enter__(self) -> "RayNodes":
+        from ray.cluster_utils import Cluster
+
+        self._before = {name: os.environ.get(name) for name in NO_TOKEN}
+        os.environ.update(NO_TOKEN)
+        self._cluster = Cluster(initialize_head=True, head_node_args=self._head)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cluster.shutdown()
+        for name, value in self._before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+    def __len__(self) -> int:
+        """Nodes that can take work."""
+        return len(self._nodes)
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+    def add(self, cpus: float, **more: Any) -> None:
+        """A node joins. more: of Ray's `Node`, such as `resources`. Ray gives a node half a minute to come up.
+
+        Where it does not, on a busy machine, it is ended, and nothing has joined.
+        """
+        before = descendants(os.getpid())
+        try:
+            self._nodes.append(self._cluster.add_node(wait=False, num_cpus=cpus, **more))
+        except Exception as error:
+            print(f"a node did not come up: {error}")
+            _kill(pid for pid in descendants(os.getpid()) if pid not in before)
+
+    def kill(self, dice: random.Random) -> None:
+        """Ends one node's processes by SIGKILL, the raylet first: nothing of it can say goodbye."""
+        node = self._nodes.pop(dice.randrange(len(self._nodes)))
+        raylet = node.all_processes["raylet"][0].process.pid
+        _kill((raylet, *descendants(raylet)))
+        self._cluster.remove_node(node, allow_graceful=False)
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
