@@ -26,7 +26,6 @@ class Order:
     kind: Kind
     condition: Condition
     rows_per_file: int | None = None
-    bytes_per_file: int | None = None
     format: Format = NATIVE
     media: Media | None = None
     learn: Learn = "all"
@@ -34,6 +33,7 @@ class Order:
     seed: int = 0
     tokenizer: str = ""
     max_tokens: int | None = None
+    bytes_per_file: int | None = None
 
     @property
     def splits(self) -> tuple[Split, ...]:
