@@ -50,7 +50,7 @@ class Setup:
 
 
 FULL = Setup(minutes=10, n_videos=16, pause_s=20)
-QUICK = Setup(minutes=1, n_videos=2, pause_s=10, nodes=2)
+QUICK = Setup(minutes=1, n_videos=2, pause_s=10, protocol="videozoomer", nodes=2, concurrency=2, latency_s=0.6)
 
 _CPUS = 2
 _ACTORS = {"caption": 2, "teach": 2, "replay": 2}
@@ -84,9 +84,9 @@ class Outcome:
 
 
 def most_in_flight(setup: Setup) -> int:
-    """Calls that may be in flight on one node if all actors are on it: one in the second stage has two models."""
-    captioning, teaching = _ACTORS["caption"], 2 * _ACTORS["teach"]
-    return (captioning + teaching) * setup.concurrency
+    """Calls that may be in flight on one node if all actors are on it, each of their models with its own."""
+    models = {"longvideo_r1": _ACTORS["caption"] + 2 * _ACTORS["teach"], "videozoomer": _ACTORS["teach"]}
+    return models[setup.protocol] * setup.concurrency
 
 
 def start(job: Path, out: Path, address: str) -> "subprocess.Popen[bytes]":

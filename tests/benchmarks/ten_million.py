@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.ten_million RUN [--attempts N] [--set NAME=NUMBER]... [--json FILE]
 
-RUN is a pilot like the large run to come: same job, same kind of videos, some hundred attempts. What one attempt takes
-is RUN's own; the rest are capacities, printed with what they stand for, which `--set` replaces by yours. For N
-attempts: need = N x what one takes; days = need / capacity. What needs the most days breaks first.
+RUN is a pilot like the large run to come: same job, same kind of videos, some hundred attempts. What one takes is RUN's
+own; the rest are capacities, printed with what they stand for, which `--set` replaces by yours. For N attempts:
+need = N x what one takes; days = need / capacity. What needs the most days breaks first.
 """
 
 import argparse
