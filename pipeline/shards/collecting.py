@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 
 import pyarrow as pa
 
@@ -95,6 +96,7 @@ _ours: list[tuple[RunStore, Exporter]] = []
 
 def _begin(url: str, verifier: str, exporter: Exporter) -> None:
     gc.freeze()
+    Finalize(None, gc.unfreeze, exitpriority=0)  # else libraries complain at its end that objects are left
     _ours[:] = [(RunStore(url, verifier), exporter)]
 
 
