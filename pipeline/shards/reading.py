@@ -67,6 +67,7 @@ class Database:
                 "preserve_insertion_order": False,
             },
         )
+        self.sql.execute("SET enable_progress_bar = false")
         self.sql.execute("SET parquet_metadata_cache = true")
         # Joins are carried out as they are written: how many rows a list of files has it guesses badly.
         self.sql.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")

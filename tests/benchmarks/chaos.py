@@ -21,7 +21,7 @@ from rich.table import Table
 from tests.benchmarks.kills import Outcome, Setup, trial
 from tests.server_faults import SHARES
 
-FULL = Setup("longvideo_r1", 5, 34, 0.2, 8, 6.0, timeout_s=5.0)
+FULL = Setup("longvideo_r1", 5, 34, 0.2, 24, 6.0, timeout_s=5.0)
 QUICK = Setup("videozoomer", 1, 2, 0.3, 4, 1.0, timeout_s=3.0)
 """Three questions on each video, three attempts at each."""
 

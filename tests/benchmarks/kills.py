@@ -91,7 +91,7 @@ def log_of(out: Path) -> Path:
 
 def finish(process: "subprocess.Popen[bytes]", out: Path) -> None:
     """Waits for the end of a run. Raises RuntimeError with the end of its log where it failed."""
-    if process.wait(timeout=600) != 0:
+    if process.wait(timeout=1500) != 0:
         raise RuntimeError(f"the run ended with status {process.returncode}:\n{log_of(out).read_text()[-4000:]}")
 
 
