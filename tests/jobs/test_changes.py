@@ -47,7 +47,7 @@ def test_another_model_is_not_taken_to_cost_what_the_first_one_does() -> None:
 
 def test_workers_and_budget_hold_for_the_command_alone() -> None:
     changes = parsed(["workers.teach=4", "budget.dollars=5", "teacher.model=n"])
-    assert changed_config(run(), changes).workers.teach == 4
+    assert changed_config(run(), changes).workers.teach.actors == 4
     assert recorded(changes) == {"teacher.model": "n", "teacher.price": None}
 
 
