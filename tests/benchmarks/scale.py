@@ -222,7 +222,8 @@ def million(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
         world = World(Path(name), size.million // 100)
         world.write()
         world.write_job(server.base_url, 16, {})
-        figures: list[dict[str, Any]] = [{"step": "plan", **step("plan", world, str(world.out))}]
+        figures: list[dict[str, Any]] = []
+        _told(figures, {"step": "plan", **step("plan", world, str(world.out))})
         tenth, last = world.videos // 10, world.videos // 100
         with Command(world, server) as command:
             while not (done := sorted((world.out / "verdicts").glob("shard-*.parquet"))):
@@ -230,10 +231,10 @@ def million(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
         world.finish(range(tenth, world.videos), like=int(done[0].stem.removeprefix("shard-")))
         with Command(world, server) as command:
             command.finish()
-        figures.append({"step": "carry out a tenth", **_carried_out(command)})
+        _told(figures, {"step": "carry out a tenth", **_carried_out(command)})
         _undo(world, last)
         world.keep_calls(size.million - len(list(world.out.glob("calls/*/*.json"))))
-        figures.append({"step": "resume: read", **step("resume", world, str(world.out))})
+        _told(figures, {"step": "resume: read", **step("resume", world, str(world.out))})
         seconds = {}
         for budget in (None, {"tokens": 10**12}):
             world.write_job(server.base_url, 16, {}, **({"budget": budget} if budget else {}))
@@ -242,11 +243,17 @@ def million(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
                     pass
             seconds["with a budget" if budget else "without a budget"] = command.points[-1][0]
             _undo(world, last)
-        figures.append({"step": "resume: seconds to the first call", **seconds})
+        _told(figures, {"step": "resume: seconds to the first call", **seconds})
     grown = figures[1]["driver MB at 100 %"] / figures[1]["driver MB at 50 %"]
     bars = [Bar("driver's memory at the end, of that halfway", grown, 1.1, at_most=True)]
     bars += [Bar(f"seconds to the first call, {how}", s, 30, at_most=True) for how, s in seconds.items()]
     return figures, bars
+
+
+def _told(figures: list[dict[str, Any]], one: dict[str, Any]) -> None:
+    """Adds figures, and says them at once: what follows takes long."""
+    figures.append(one)
+    print(json.dumps(one), file=sys.stderr, flush=True)
 
 
 def _carried_out(command: Command) -> dict[str, float]:
