@@ -17,13 +17,12 @@ the way to the end, and less than 30 s pass until the resumed run asks its first
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.call_server import CallServer
-from tests.benchmarks.scale_watch import Sample, Watcher
+from tests.benchmarks.scale_command import ROOT, Command, RayNodes
 from tests.benchmarks.scale_world import World
-
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 7200.0
 
 
 @dataclass(frozen=True)
@@ -76,54 +72,6 @@ class Bar:
         return f"{'met   ' if self.met else 'MISSED'} {self.text}: {self.figure:.2f}, {relation} {self.bound:g}"
 
 
-@dataclass
-class Command:
-    """`zoomtrail generate` at work, watched. points: seconds since it began, with the calls answered until then."""
-
-    world: World
-    server: CallServer
-    address: str = "local"
-    points: list[tuple[float, int]] = field(default_factory=list)
-
-    def __enter__(self) -> "Command":
-        command = [sys.executable, "-m", "jobs.cli", "generate", str(self.world.job), "--out", str(self.world.out)]
-        self.server.seen()
-        self._log = (self.world.folder / "command.log").open("ab")
-        self._began = time.monotonic()
-        self.process = subprocess.Popen(
-            [*command, "--address", self.address], stdout=self._log, stderr=self._log, cwd=ROOT
-        )
-        self.watcher = Watcher(self.process.pid).__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.watcher.__exit__()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=120)
-        self._log.close()
-
-    def look(self) -> int:
-        """Waits a moment; the calls under way then. Raises RuntimeError where the command has failed."""
-        time.sleep(0.25)
-        seen = self.server.seen()
-        before = self.points[-1][1] if self.points else 0
-        self.points.append((time.monotonic() - self._began, before + seen.answered))
-        if self.process.poll() or self.points[-1][0] > PATIENCE_S:
-            raise RuntimeError((self.world.folder / "command.log").read_text()[-2000:])
-        return seen.now
-
-    def finish(self) -> None:
-        """Waits for its end."""
-        while self.process.poll() is None:
-            self.look()
-
-    def at(self, share: float) -> tuple[float, int, Sample]:
-        """When that share of all calls was answered: seconds, calls, and the sample nearest to it."""
-        at_s, calls = next(p for p in self.points if p[1] >= share * self.points[-1][1])
-        return at_s, calls, min(self.watcher.samples, key=lambda sample: abs(sample.at_s - at_s))
-
-
 def nodes(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
     """Trajectories a second on each number of nodes, and on the most of them with as many calls as they can take."""
     figures = [_on_nodes(n, size, size.in_flight, folder) for n in size.nodes]
@@ -144,7 +92,7 @@ def _on_nodes(count: int, size: Size, in_flight: int, folder: Path) -> dict[str,
         world = World(Path(name), max(4 * count, int(expected / 100) + 3 * count))
         world.write()
         world.write_job(server.base_url, in_flight, {"shared": count, "cpus": 1})
-        with _ray_nodes(count) as address, Command(world, server, address) as command:
+        with RayNodes(count) as address, Command(world, server, address) as command:
             while command.look() < 0.9 * count * in_flight and not _late(command):
                 pass
             _pause(command, size.latency_s)
@@ -172,24 +120,6 @@ def _pause(command: Command, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         command.look()
-
-
-class _ray_nodes:
-    """So many nodes of one CPU each, beside a head that takes no work: `with _ray_nodes(8) as address`."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __enter__(self) -> str:
-        from ray.cluster_utils import Cluster
-
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        for _ in range(self._count):
-            self._cluster.add_node(num_cpus=1)
-        return str(self._cluster.address)
-
-    def __exit__(self, *_: object) -> None:
-        self._cluster.shutdown()
 
 
 def overhead(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
@@ -222,7 +152,8 @@ def million(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
         world = World(Path(name), size.million // 100)
         world.write()
         world.write_job(server.base_url, 16, {})
-        figures: list[dict[str, Any]] = [{"step": "plan", **step("plan", world, str(world.out))}]
+        figures: list[dict[str, Any]] = []
+        _told(figures, {"step": "plan", **step("plan", world, str(world.out))})
         tenth, last = world.videos // 10, world.videos // 100
         with Command(world, server) as command:
             while not (done := sorted((world.out / "verdicts").glob("shard-*.parquet"))):
@@ -230,10 +161,10 @@ def million(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
         world.finish(range(tenth, world.videos), like=int(done[0].stem.removeprefix("shard-")))
         with Command(world, server) as command:
             command.finish()
-        figures.append({"step": "carry out a tenth", **_carried_out(command)})
+        _told(figures, {"step": "carry out a tenth", **_carried_out(command)})
         _undo(world, last)
         world.keep_calls(size.million - len(list(world.out.glob("calls/*/*.json"))))
-        figures.append({"step": "resume: read", **step("resume", world, str(world.out))})
+        _told(figures, {"step": "resume: read", **step("resume", world, str(world.out))})
         seconds = {}
         for budget in (None, {"tokens": 10**12}):
             world.write_job(server.base_url, 16, {}, **({"budget": budget} if budget else {}))
@@ -242,11 +173,17 @@ def million(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
                     pass
             seconds["with a budget" if budget else "without a budget"] = command.points[-1][0]
             _undo(world, last)
-        figures.append({"step": "resume: seconds to the first call", **seconds})
+        _told(figures, {"step": "resume: seconds to the first call", **seconds})
     grown = figures[1]["driver MB at 100 %"] / figures[1]["driver MB at 50 %"]
     bars = [Bar("driver's memory at the end, of that halfway", grown, 1.1, at_most=True)]
     bars += [Bar(f"seconds to the first call, {how}", s, 30, at_most=True) for how, s in seconds.items()]
     return figures, bars
+
+
+def _told(figures: list[dict[str, Any]], one: dict[str, Any]) -> None:
+    """Adds figures, and says them at once: what follows takes long."""
+    figures.append(one)
+    print(json.dumps(one), file=sys.stderr, flush=True)
 
 
 def _carried_out(command: Command) -> dict[str, float]:
