@@ -3,8 +3,9 @@
 import os
 import random
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -27,7 +28,8 @@ class RayNodes:
 
         self._before = {name: os.environ.get(name) for name in NO_TOKEN}
         os.environ.update(NO_TOKEN)
-        self._cluster = Cluster(initialize_head=True, head_node_args=self._head)
+        self._cluster = Cluster()
+        _started(lambda: self._cluster.add_node(**self._head))
         return self
 
     def __exit__(
@@ -48,16 +50,8 @@ class RayNodes:
         return str(self._cluster.address)
 
     def add(self, cpus: float, **more: Any) -> None:
-        """A node joins. more: of Ray's `Node`, such as `resources`. Ray gives a node half a minute to come up.
-
-        Where it does not, on a busy machine, it is ended, and nothing has joined.
-        """
-        before = descendants(os.getpid())
-        try:
-            self._nodes.append(self._cluster.add_node(wait=False, num_cpus=cpus, **more))
-        except Exception as error:
-            print(f"a node did not come up: {error}")
-            _kill(pid for pid in descendants(os.getpid()) if pid not in before)
+        """A node joins. more: of Ray's `Node`, such as `resources`."""
+        self._nodes.append(_started(lambda: self._cluster.add_node(wait=False, num_cpus=cpus, **more)))
 
     def kill(self, dice: random.Random) -> None:
         """Ends one node's processes by SIGKILL, the raylet first: nothing of it can say goodbye."""
@@ -65,6 +59,22 @@ class RayNodes:
         raylet = node.all_processes["raylet"][0].process.pid
         _kill((raylet, *descendants(raylet)))
         self._cluster.remove_node(node, allow_graceful=False)
+
+
+def _started(start: Callable[[], Any]) -> Any:
+    """Ray gives a node half a minute to come up, which on a busy machine is not always enough."""
+    for _ in range(3):
+        before = _children()
+        try:
+            return start()
+        except Exception:
+            _kill(_children() - before)
+    return start()
+
+
+def _children() -> set[int]:
+    """Processes that this one has started: the nodes' own, and not their workers."""
+    return {int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
 
 
 def _kill(pids: Iterable[int]) -> None:
