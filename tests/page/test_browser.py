@@ -120,7 +120,7 @@ def test_keys_lead_through_list_attempts_turns_and_back(page: Server, visit: Vis
         tab.wait_for_url(f"**id={quote(then)}*")
     for key, then in (("n", "#turn-1"), ("n", "#turn-2"), ("n", "#turn-3"), ("n", "#turn-3"), ("p", "#turn-2")):
         tab.keyboard.press(key)
-        assert there.place.endswith(then)
+        tab.wait_for_function("then => location.hash === then", arg=then)
     assert tab.evaluate("document.querySelector('.turn.current').id") == "turn-2"
     tab.keyboard.press("?")
     assert tab.is_visible("#help")
