@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.cut import cut
 from jobs.generate import generate
 from jobs.regenerate import Wanted, list_regenerations, regenerate
 from pipeline.plan import Plan
@@ -26,6 +25,7 @@ from tests.jobfiles import write_job
 from tests.jobs.conftest import ROOT, Command
 from tests.jobs.test_generate import trajectories, verdicts
 from tests.scripted_server import ScriptedServer
+from tests.shards.cutting import cut
 
 WRONG = "NOT answer_correct"
 
