@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -176,6 +177,7 @@ _FAULTS: dict[str, Callable[[ObjectStore, web.Request, bytes], Any]] = {
 @contextmanager
 def object_store() -> Iterator[ObjectStore]:
     """The server and its proxy, with an empty bucket; both end with the block."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request otherwise
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -188,7 +188,7 @@ class Disturbance:
         finish(process, self.out)
 
 
-def all_rows(out: Path) -> dict[str, list[dict[str, Any]]]:
+def all_rows(out: Path | str) -> dict[str, list[dict[str, Any]]]:
     """Every row of every stage, in a fixed order."""
     store = RunStore(str(out))
     return {
@@ -199,11 +199,11 @@ def all_rows(out: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def judge_calls(calls: list[dict[str, Any]], outcome: Outcome) -> None:
+def judge_calls(calls: list[dict[str, Any]], outcome: Outcome, margin_s: float = MARGIN_S) -> None:
     """Counts the calls that were answered more than once, and those of them that no death explains.
 
     A death lasts from the kill to the end of the last process below: the workers of a killed driver call on for a
-    moment.
+    moment. margin_s: how long a reply may take from the server until it is durable.
     """
     by_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for call in calls:
@@ -214,7 +214,7 @@ def judge_calls(calls: list[dict[str, Any]], outcome: Outcome) -> None:
         for earlier in sorted(times, key=lambda call: call["begin"])[:-1]:
             outcome.calls_repeated += 1
             in_flight = any(
-                earlier["begin"] <= end and kill <= earlier["end"] + MARGIN_S for kill, end in outcome.deaths
+                earlier["begin"] <= end and kill <= earlier["end"] + margin_s for kill, end in outcome.deaths
             )
             outcome.calls_repeated_though_answered += not in_flight
 

@@ -1,11 +1,13 @@
-"""Nodes of a Ray cluster killed and added at random while a run works on it, against a server that commits every fault.
+"""Nodes of a Ray cluster killed and added at random while a run on an object store works on it, with faults everywhere.
 
     python -m tests.benchmarks.nodes [--quick] [--json FILE] [--minutes N] [--seed N]
 
-A head that takes no work, and up to three nodes; a node dies by SIGKILL of its raylet and all its workers. Whole runs
-follow one another until the time is over. Bars: the rows of all stages of each equal an undisturbed run's; the only
-answered calls that are sent again were in flight at a kill, and no more than may be in flight on a node; a node's death
-makes no item poison; no temporary file is left after `zoomtrail clean`.
+A head that takes no work, and up to three nodes; a node dies by SIGKILL of its raylet and all its workers. Videos and
+runs lie on an S3 server, of whose requests one in twenty is slow, refused (503), reset, answered in vain or cut short;
+the models' server commits every fault of its own. Whole runs follow one another until the time is over. Bars: the rows
+of all stages of each equal an undisturbed run's; the only answered calls that are sent again were in flight at a kill
+(until the reply is on the store), and no more than may be in flight on a node; a node's death makes no item poison;
+nothing that a crash left is there after `zoomtrail clean`.
 """
 
 import argparse
@@ -23,9 +25,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.storage import Storage
 from tests.benchmarks.kills import Outcome as Judged
 from tests.benchmarks.kills import all_rows, finish, judge_calls, log_of
 from tests.jobfiles import write_job
+from tests.object_store import BUCKET, object_store, reached
 from tests.ray_nodes import RayNodes
 from tests.scripted_server import ScriptedServer
 
@@ -52,6 +56,12 @@ class Setup:
 FULL = Setup(minutes=10, n_videos=16, pause_s=20)
 QUICK = Setup(minutes=1, n_videos=2, pause_s=10, protocol="videozoomer", nodes=2, concurrency=2, latency_s=0.6)
 
+_STORE_FAULTS = ("slow", "503", "reset", "lost", "truncated")
+_STORE_FAULT_SHARE = 0.05
+
+_DURABLE_S = 5.0
+"""A reply is on the store within this time, though requests fail: half a second where slow, and waits between tries."""
+
 _CPUS = 2
 _ACTORS = {"caption": 2, "teach": 2, "replay": 2}
 
@@ -65,12 +75,14 @@ class Outcome:
     nodes_killed: int = 0
     nodes_added: int = 0
     noticed: int = 0
+    store_requests: int = 0
+    store_faults: int = 0
     calls: int = 0
     calls_repeated: int = 0
     calls_repeated_though_answered: int = 0
     rows_equal: bool = True
     poisoned: int = 0
-    temporary_files_left: int = 0
+    leftovers: int = 0
 
     def passed(self, setup: Setup) -> bool:
         """Whether all bars were met, and nodes were killed."""
@@ -78,7 +90,7 @@ class Outcome:
             self.rows_equal
             and self.nodes_killed > 0
             and self.noticed > 0
-            and self.poisoned == self.calls_repeated_though_answered == self.temporary_files_left == 0
+            and self.poisoned == self.calls_repeated_though_answered == self.leftovers == 0
             and self.calls_repeated <= self.nodes_killed * most_in_flight(setup)
         )
 
@@ -89,9 +101,10 @@ def most_in_flight(setup: Setup) -> int:
     return models[setup.protocol] * setup.concurrency
 
 
-def start(job: Path, out: Path, address: str) -> "subprocess.Popen[bytes]":
+def start(job: Path, out: Path, address: str, url: str = "") -> "subprocess.Popen[bytes]":
+    """The command on a cluster; what it says goes into a log beside `out`. url: where the run lies, if not there."""
     log = log_of(out).open("ab")
-    command = [sys.executable, "-m", "jobs.cli", "generate", str(job), "--out", str(out), "--address", address]
+    command = [sys.executable, "-m", "jobs.cli", "generate", str(job), "--out", url or str(out), "--address", address]
     return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
 
 
@@ -120,27 +133,27 @@ def disturbed_run(
     folder: Path, setup: Setup, nodes: RayNodes, dice: random.Random, outcome: Outcome
 ) -> dict[str, list[dict[str, Any]]]:
     """One run while nodes come and go; its rows. Its figures are added to the outcome."""
-    out = folder / f"run-{outcome.runs}"
-    truth = folder / "questions.jsonl"
+    name, url = f"run-{outcome.runs}", f"s3://{BUCKET}/run-{outcome.runs}"
     log = folder / f"calls-{outcome.runs}.jsonl"
     before = len(nodes)
-    with ScriptedServer(log, truth, setup.latency_s, hang_s=2 * setup.timeout_s) as server:
-        process = start(_job(folder, server.base_url, setup, f"job-{outcome.runs}.yaml"), out, nodes.address)
+    with ScriptedServer(log, folder / "questions.jsonl", setup.latency_s, hang_s=2 * setup.timeout_s) as server:
+        process = start(_job(folder, server.base_url, setup, f"{name}.yaml"), folder / name, nodes.address, url)
         kills = disturb(process, server, nodes, setup, dice)
-        finish(process, out)
+        finish(process, folder / name)
         judged = Judged(setup.protocol, deaths=[(at, at) for at in kills])
-        judge_calls(server.calls(), judged)
-    rows = all_rows(out)
+        judge_calls(server.calls(), judged, _DURABLE_S)
+    rows = all_rows(url)
     outcome.runs += 1
     outcome.nodes_killed += len(kills)
     outcome.nodes_added += len(nodes) - before + len(kills)  # those that came up
     outcome.calls += judged.calls
     outcome.calls_repeated += judged.calls_repeated
     outcome.calls_repeated_though_answered += judged.calls_repeated_though_answered
-    outcome.noticed += sum(_last_line(path)["nodes_lost"] for path in (out / "logs").glob("*.jsonl"))
+    logs = Storage(f"{url}/logs")
+    outcome.noticed += sum(_last_line(logs.read(log))["nodes_lost"] for log in logs.names("", ".jsonl"))
     kinds = Counter((row["error"] or {}).get("kind") for stage in rows.values() for row in stage)
     outcome.poisoned += kinds["poison"]
-    outcome.temporary_files_left += _left_after_cleaning(out)
+    outcome.leftovers += _left_after_cleaning(url)
     return rows
 
 
@@ -148,40 +161,63 @@ def trial(folder: Path, setup: Setup, seed: int) -> Outcome:
     """An undisturbed run, then disturbed ones until the time is over, each compared with it."""
     outcome, dice = Outcome(), random.Random(seed)
     _job(folder, "http://127.0.0.1/v1", setup, "job.yaml")
+    with object_store() as server, reached(server) as store:
+        videos = Storage(f"s3://{BUCKET}/videos")
+        for video in sorted((folder / "videos").iterdir()):
+            videos.write_file(video.name, video)
+        expected = _undisturbed(folder, setup)
+        outcome.attempts = len(expected["teach"])
+        store.forget()
+        store.faults = lambda number, method, path: _fault(seed, number)
+        with RayNodes() as nodes:
+            for _ in range(setup.nodes - 1):
+                nodes.add(_CPUS)
+            began = time.monotonic()
+            while not outcome.runs or time.monotonic() - began < 60 * setup.minutes:
+                rows = disturbed_run(folder, setup, nodes, dice, outcome)
+                outcome.rows_equal &= rows == expected
+                if not len(nodes):
+                    nodes.add(_CPUS)
+        outcome.store_requests = len(store.seen)
+        outcome.store_faults = sum(bool(one.fault) for one in store.seen)
+    return outcome
+
+
+def _undisturbed(folder: Path, setup: Setup) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a run on the store without faults or kills."""
+    url = f"s3://{BUCKET}/calm"
     with ScriptedServer(folder / "calm.jsonl", folder / "questions.jsonl", setup.latency_s) as server:
         command = [sys.executable, "-m", "jobs.cli", "generate", _job(folder, server.base_url, setup, "calm.yaml")]
-        subprocess.run([*map(str, command), "--out", str(folder / "calm")], cwd=ROOT, check=True, capture_output=True)
-    expected = all_rows(folder / "calm")
-    outcome.attempts = len(expected["teach"])
-    with RayNodes() as nodes:
-        for _ in range(setup.nodes - 1):
-            nodes.add(_CPUS)
-        began = time.monotonic()
-        while not outcome.runs or time.monotonic() - began < 60 * setup.minutes:
-            rows = disturbed_run(folder, setup, nodes, dice, outcome)
-            outcome.rows_equal &= rows == expected
-            if not len(nodes):
-                nodes.add(_CPUS)
-    return outcome
+        subprocess.run([*map(str, command), "--out", url], cwd=ROOT, check=True, capture_output=True)
+    return all_rows(url)
+
+
+def _fault(seed: int, number: int) -> str:
+    """What befalls a request to the store: of the same number always the same."""
+    dice = random.Random(f"{seed} {number}")
+    return dice.choice(_STORE_FAULTS) if dice.random() < _STORE_FAULT_SHARE else ""
 
 
 def _job(folder: Path, base_url: str, setup: Setup, name: str) -> Path:
     call = {"concurrency": setup.concurrency, "timeout_s": setup.timeout_s, "retries": 20}
     more: dict[str, Any] = {"captioner": call} if setup.protocol == "longvideo_r1" else {}
     more |= {"teacher": call, "attempts": 3, "workers": {**_ACTORS, "videos_per_shard": 1}}
+    more |= {"source": {"videos": f"s3://{BUCKET}/videos"}}
     job = write_job(folder, base_url, setup.protocol, setup.n_videos, 3, **more)
     return job.replace(folder / name)
 
 
-def _last_line(log: Path) -> dict[str, Any]:
-    line: dict[str, Any] = json.loads(log.read_text().splitlines()[-1])
+def _last_line(log: bytes) -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(log.decode().splitlines()[-1])
     return line
 
 
-def _left_after_cleaning(out: Path) -> int:
-    command = [sys.executable, "-m", "jobs.cli", "clean", str(out), "--yes", "--minutes", "0"]
-    subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
-    return sum(path.name.endswith(".tmp") for path in out.rglob("*"))
+def _left_after_cleaning(url: str) -> int:
+    """What `zoomtrail clean` still finds once it has removed what it found."""
+    command = [sys.executable, "-m", "jobs.cli", "clean", url, "--minutes", "0"]
+    subprocess.run([*command, "--yes"], cwd=ROOT, check=True, capture_output=True)
+    left = subprocess.run([*command, "--json"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return len(json.loads(left.stdout)["leftovers"])
 
 
 def main() -> int:

@@ -26,19 +26,20 @@ SAID = ("funnel", "statuses", "totals", "files", "leftovers", "younger")
 """Of what commands say of a run all but where it lies and how long it took."""
 
 
+def anywhere(value: Any, videos: str) -> Any:
+    """A value with the place of the videos taken out of its texts."""
+    if isinstance(value, dict):
+        return {name: anywhere(each, videos) for name, each in value.items()}
+    if isinstance(value, str):
+        return value.replace(videos, "videos")
+    return [anywhere(each, videos) for each in value] if isinstance(value, list) else value
+
+
 def rows(url: str, videos: str) -> dict[str, list[Any]]:
     """All rows of a run by stage, but for the place where its videos lie."""
-
-    def same(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: same(each) for name, each in value.items()}
-        if isinstance(value, str):
-            return value.replace(videos, "videos")
-        return [same(each) for each in value] if isinstance(value, list) else value
-
     store = RunStore(url)
     return {
-        stage: [same(row) for shard in sorted(store.finished(stage)) for row in store.table(stage, shard).to_pylist()]
+        stage: anywhere([r for s in sorted(store.finished(stage)) for r in store.table(stage, s).to_pylist()], videos)
         for stage in STAGES
     }
 
@@ -79,7 +80,7 @@ def _upload(folder: Path) -> None:
 def _commands(run: str, local: Path, zoomtrail: Command, capsys: pytest.CaptureFixture[str]) -> None:
     """Those that read a run say of it what they say of the one on a disk."""
     said = []
-    for url in (run, str(local)):
+    for url, videos in ((run, f"s3://{BUCKET}/videos"), (str(local), str(local.parent / "videos"))):
         for command in (
             lambda url=url: stats(url, None, True),
             lambda url=url: calls(url, Wanted(prune=True, as_json=True)),
@@ -87,7 +88,7 @@ def _commands(run: str, local: Path, zoomtrail: Command, capsys: pytest.CaptureF
         ):
             command()
             found = json.loads(capsys.readouterr().out)
-            said.append({name: found[name] for name in SAID if name in found})
+            said.append({name: anywhere(found[name], videos) for name in SAID if name in found})
     assert said[:3] == said[3:]
     for url in (run, str(local)):
         made = zoomtrail("cut", url, "all", "--where", "status = 'answered'", "--media", "embedded")

@@ -113,14 +113,14 @@ def test_keys_lead_through_list_attempts_turns_and_back(page: Server, visit: Vis
     tab.keyboard.press("k")
     tab.keyboard.press("j")
     tab.keyboard.press("Enter")
-    tab.wait_for_selector("article.turn")
+    tab.wait_for_url(f"**id={quote('q1@0')}*")
     assert there.shown == "q1@0" and "outcome=kept" in tab.url
     for key, then in (("j", "q2@0"), ("ArrowRight", "q2@1"), ("k", "q2@0"), ("ArrowLeft", "q1@0")):
         tab.keyboard.press(key)
         tab.wait_for_url(f"**id={quote(then)}*")
     for key, then in (("n", "#turn-1"), ("n", "#turn-2"), ("n", "#turn-3"), ("n", "#turn-3"), ("p", "#turn-2")):
         tab.keyboard.press(key)
-        tab.wait_for_function("then => location.hash === then", arg=then)
+        there.wait(f"location.hash === '{then}'")
     assert tab.evaluate("document.querySelector('.turn.current').id") == "turn-2"
     tab.keyboard.press("?")
     assert tab.is_visible("#help")
