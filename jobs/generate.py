@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from math import ceil
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -188,7 +189,7 @@ def ray_session(workers: Workers, address: str) -> Iterator["Crew"]:
     from pipeline.actors import Crew
 
     # As Ctrl-C: Ray, a pod that is drained and a batch system end a job so.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     crew = Crew(growing=address != "local")
     try:
         yield crew
@@ -197,6 +198,13 @@ def ray_session(workers: Workers, address: str) -> Iterator["Crew"]:
         raise Fatal("stopped; the same command goes on from here") from None
     finally:
         ray.shutdown()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A Ctrl-C, though a shell that starts a job in the background (`nohup … &`) has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _start_ray(workers: Workers, address: str) -> None:

@@ -38,7 +38,7 @@ class Command:
     def __exit__(self, *_: object) -> None:
         self.watcher.__exit__()
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=120)
         self._log.close()
 

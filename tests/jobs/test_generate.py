@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -172,13 +173,22 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path: Path, zo
     assert len(trajectories(tmp_path / "run")) == 4
 
 
-def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(tmp_path: Path, zoomtrail: Command) -> None:
+@pytest.mark.parametrize(
+    ("number", "interrupts"),
+    [(signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_IGN)],
+    ids=["Ctrl-C", "kill of a job that a shell put into the background"],
+)
+def test_a_stopped_run_is_finished_by_the_same_command(
+    tmp_path: Path, zoomtrail: Command, number: signal.Signals, interrupts: Any
+) -> None:
     with ScriptedServer(tmp_path / "calls.jsonl", latency_s=1.0) as server:
         job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=1)
+        before = signal.signal(signal.SIGINT, interrupts)  # what is ignored here is ignored by children
         process = start(job, tmp_path / "run")
+        signal.signal(signal.SIGINT, before)
         while not server.calls() and process.poll() is None:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(timeout=60) == 1
         assert "the same command goes on from here" in (tmp_path / "run.log").read_text()
         assert zoomtrail("generate", job, "--out", tmp_path / "run").returncode == 0
