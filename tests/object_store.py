@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +23,10 @@ _DENIED = "<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access 
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that came. key: path without the bucket; query: as it stood in the URL; fault: "" for none."""
+    """A request that came. key: path without the bucket; query: as it stood in the URL; fault: "" for none.
+
+    at: Unix seconds when its answer was ready.
+    """
 
     method: str
     key: str
@@ -30,6 +34,7 @@ class Seen:
     status: int
     fault: str
     conditional: bool
+    at: float
 
     @property
     def kind(self) -> str:
@@ -75,7 +80,8 @@ class ObjectStore:
         response = await _FAULTS[fault](self, request, body)
         key = request.path.removeprefix(f"/{BUCKET}").lstrip("/")
         conditional = "If-None-Match" in request.headers
-        self.seen.append(Seen(request.method, key, request.query_string, response.status, fault, conditional))
+        seen = Seen(request.method, key, request.query_string, response.status, fault, conditional, time.time())
+        self.seen.append(seen)
         return response
 
     async def forward(self, request: web.Request, body: bytes) -> web.Response:

@@ -5,9 +5,9 @@
 A head that takes no work, and up to three nodes; a node dies by SIGKILL of its raylet and all its workers. Videos and
 runs lie on an S3 server, of whose requests one in twenty is slow, refused (503), reset, answered in vain or cut short;
 the models' server commits every fault of its own. Whole runs follow one another until the time is over. Bars: the rows
-of all stages of each equal an undisturbed run's; the only answered calls that are sent again were in flight at a kill
-(until the reply is on the store), and no more than may be in flight on a node; a node's death makes no item poison;
-nothing that a crash left is there after `zoomtrail clean`.
+of all stages of each equal an undisturbed run's; no call is sent whose reply is on the store; the only answered calls
+that are sent again were in flight at a kill, and no more than may be in flight on a node; a node's death makes no item
+poison; after `zoomtrail clean` the store holds no file under a temporary name and no unfinished upload.
 """
 
 import argparse
@@ -22,14 +22,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import pytest
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.media.fetched import FOLDER_VARIABLE
 from pipeline.storage import Storage
 from tests.benchmarks.kills import Outcome as Judged
 from tests.benchmarks.kills import all_rows, finish, judge_calls, log_of
 from tests.jobfiles import write_job
-from tests.object_store import BUCKET, object_store, reached
+from tests.object_store import BUCKET, ObjectStore, object_store, reached
 from tests.ray_nodes import RayNodes
 from tests.scripted_server import ScriptedServer
 
@@ -60,7 +63,8 @@ _STORE_FAULTS = ("slow", "503", "reset", "lost", "truncated")
 _STORE_FAULT_SHARE = 0.05
 
 _DURABLE_S = 5.0
-"""A reply is on the store within this time, though requests fail: half a second where slow, and waits between tries."""
+"""A reply is on the store within this time, though requests fail: half a second where slow, and waits between tries.
+Until then its call counts as in flight."""
 
 _CPUS = 2
 _ACTORS = {"caption": 2, "teach": 2, "replay": 2}
@@ -80,6 +84,7 @@ class Outcome:
     calls: int = 0
     calls_repeated: int = 0
     calls_repeated_though_answered: int = 0
+    calls_sent_though_kept: int = 0
     rows_equal: bool = True
     poisoned: int = 0
     leftovers: int = 0
@@ -90,7 +95,8 @@ class Outcome:
             self.rows_equal
             and self.nodes_killed > 0
             and self.noticed > 0
-            and self.poisoned == self.calls_repeated_though_answered == self.leftovers == 0
+            and self.poisoned == self.leftovers == 0
+            and self.calls_repeated_though_answered == self.calls_sent_though_kept == 0
             and self.calls_repeated <= self.nodes_killed * most_in_flight(setup)
         )
 
@@ -130,7 +136,7 @@ def disturb(
 
 
 def disturbed_run(
-    folder: Path, setup: Setup, nodes: RayNodes, dice: random.Random, outcome: Outcome
+    folder: Path, setup: Setup, store: ObjectStore, nodes: RayNodes, dice: random.Random, outcome: Outcome
 ) -> dict[str, list[dict[str, Any]]]:
     """One run while nodes come and go; its rows. Its figures are added to the outcome."""
     name, url = f"run-{outcome.runs}", f"s3://{BUCKET}/run-{outcome.runs}"
@@ -142,6 +148,7 @@ def disturbed_run(
         finish(process, folder / name)
         judged = Judged(setup.protocol, deaths=[(at, at) for at in kills])
         judge_calls(server.calls(), judged, _DURABLE_S)
+        outcome.calls_sent_though_kept += _sent_though_kept(server.calls(), store, name)
     rows = all_rows(url)
     outcome.runs += 1
     outcome.nodes_killed += len(kills)
@@ -153,15 +160,27 @@ def disturbed_run(
     outcome.noticed += sum(_last_line(logs.read(log))["nodes_lost"] for log in logs.names("", ".jsonl"))
     kinds = Counter((row["error"] or {}).get("kind") for stage in rows.values() for row in stage)
     outcome.poisoned += kinds["poison"]
-    outcome.leftovers += _left_after_cleaning(url)
+    _clean(url)
+    outcome.leftovers += leftovers(name)
     return rows
+
+
+def _sent_though_kept(calls: list[dict[str, Any]], store: ObjectStore, run: str) -> int:
+    """Calls that began when the store had said that it holds their reply. A call's file is named by its key."""
+    kept = dict[str, float]()
+    for one in store.seen:
+        if one.method == "PUT" and one.key.startswith(f"{run}/calls/") and one.status == 200:
+            kept.setdefault(Path(one.key).stem, one.at)
+    assert kept, "calls are kept where this looks for them"
+    return sum(call["begin"] > kept.get(call["key"], call["begin"]) for call in calls)
 
 
 def trial(folder: Path, setup: Setup, seed: int) -> Outcome:
     """An undisturbed run, then disturbed ones until the time is over, each compared with it."""
     outcome, dice = Outcome(), random.Random(seed)
     _job(folder, "http://127.0.0.1/v1", setup, "job.yaml")
-    with object_store() as server, reached(server) as store:
+    with object_store() as server, reached(server) as store, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(folder / "fetched"))
         videos = Storage(f"s3://{BUCKET}/videos")
         for video in sorted((folder / "videos").iterdir()):
             videos.write_file(video.name, video)
@@ -174,7 +193,7 @@ def trial(folder: Path, setup: Setup, seed: int) -> Outcome:
                 nodes.add(_CPUS)
             began = time.monotonic()
             while not outcome.runs or time.monotonic() - began < 60 * setup.minutes:
-                rows = disturbed_run(folder, setup, nodes, dice, outcome)
+                rows = disturbed_run(folder, setup, store, nodes, dice, outcome)
                 outcome.rows_equal &= rows == expected
                 if not len(nodes):
                     nodes.add(_CPUS)
@@ -212,12 +231,17 @@ def _last_line(log: bytes) -> dict[str, Any]:
     return line
 
 
-def _left_after_cleaning(url: str) -> int:
-    """What `zoomtrail clean` still finds once it has removed what it found."""
-    command = [sys.executable, "-m", "jobs.cli", "clean", url, "--minutes", "0"]
-    subprocess.run([*command, "--yes"], cwd=ROOT, check=True, capture_output=True)
-    left = subprocess.run([*command, "--json"], cwd=ROOT, check=True, capture_output=True, text=True)
-    return len(json.loads(left.stdout)["leftovers"])
+def _clean(url: str) -> None:
+    command = [sys.executable, "-m", "jobs.cli", "clean", url, "--yes", "--minutes", "0"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+
+def leftovers(run: str) -> int:
+    """What is on the store of a run that only a crash leaves, by its own listing."""
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    temporary = sum(name.endswith(".tmp") for name in fs.find(f"{BUCKET}/{run}"))
+    uploads = fs.call_s3("list_multipart_uploads", Bucket=BUCKET, Prefix=f"{run}/").get("Uploads", [])
+    return temporary + len(uploads)
 
 
 def main() -> int:
