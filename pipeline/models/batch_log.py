@@ -19,8 +19,8 @@ class BatchRecord(Record):
     """One batch. name: ours for it, unlike any other batch's; base_url: of the provider.
 
     file: the provider's id for the uploaded requests; batch: for the batch; each "" as long as there is none.
-    closed: nothing more comes of it. asked, answered: numbers of requests. prompt, completion: tokens that they may
-    use at most, as `Need` has them.
+    closed: nothing more comes of it. asked, answered: numbers of requests. prompt, completion, images: what they may
+    use at most, as `Need` has it.
     """
 
     name: str
@@ -33,10 +33,11 @@ class BatchRecord(Record):
     answered: int = 0
     prompt: int = 0
     completion: int = 0
+    images: int = 0
 
     def need(self, begun: bool) -> Need:
         """What it may use, for the run's meter."""
-        return Need(self.prompt, self.completion, self.asked, batch=True, begun=begun)
+        return Need(self.prompt, self.completion, self.asked, batch=True, begun=begun, images=self.images)
 
 
 class BatchLog:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
-from pipeline.leases import Link
+from pipeline.leases import Link, Need
 from pipeline.models.batch_api import CHAT
 from pipeline.models.batch_carrying import Again, Carrier, Outcome, Pace
 from pipeline.models.batch_log import BatchLog, BatchRecord
@@ -38,14 +38,14 @@ class _Gathering:
     def __init__(self) -> None:
         self.requests: dict[str, Request] = {}
         self.bytes = 0
-        self.prompt = 0
+        self.prompt = self.images = 0
         self.changed_at = time.monotonic()
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
 
-    def add(self, key: str, request: Request, line: bytes, prompt: int) -> None:
-        """prompt: a guess at its tokens."""
+    def add(self, key: str, request: Request, line: bytes, need: Need) -> None:
         self.file.write(line)
-        self.prompt += prompt
+        self.prompt += need.prompt
+        self.images += need.images
         self.bytes += len(line)
         self.requests[key] = request
         self.changed_at = time.monotonic()
@@ -128,13 +128,13 @@ class BatchModel:
                 self._waiting[key] = asyncio.get_running_loop().create_future()
                 try:
                     line = await asyncio.to_thread(_line, key, request, messages)
-                    self._gather(key, request, line, need_of(messages, 0).prompt)
+                    self._gather(key, request, line, need_of(messages, 0))
                 except BaseException:  # it will be in no batch
                     self._waiting.pop(key).cancel()
                     raise
         return await asyncio.shield(self._waiting[key])
 
-    def _gather(self, key: str, request: Request, line: bytes, prompt: int) -> None:
+    def _gather(self, key: str, request: Request, line: bytes, need: Need) -> None:
         """Adds a request to the batch that is being gathered, or to a new one where that is full."""
         gathering, pace = self._gathering, self._pace
         if gathering and (
@@ -144,7 +144,7 @@ class BatchModel:
         if gathering is None:
             gathering = self._gathering = _Gathering()
             self._follow(self._send(gathering), gathering.requests)
-        gathering.add(key, request, line, prompt)
+        gathering.add(key, request, line, need)
 
     async def _send(self, gathering: _Gathering) -> dict[str, Outcome]:
         """Sends a batch when it is full, or no request has come for a while."""
@@ -164,6 +164,7 @@ class BatchModel:
             asked=asked,
             prompt=gathering.prompt,
             completion=asked * self._config.max_tokens,
+            images=gathering.images,
         )
         with gathering.file as lines:
             return await self._carrier.send(record, gathering.requests, lines)
