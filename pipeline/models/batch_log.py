@@ -53,8 +53,8 @@ class BatchRecord(Record):
 class BatchLog:
     """`RUN/batches/NAME/`: first `requests.jsonl` ({key, request, form} a line), then `state.json` (a `BatchRecord`).
 
-    A form that is the request's own is left out. A file `turn-N` is created by one worker only, which alone may begin the batch from then on. Turn 1 is that of the
-    record's writer, and has no file.
+    A form that is the request's own is left out. A file `turn-N` is created by one worker only, which alone may begin
+    the batch from then on. Turn 1 is that of the record's writer, and has no file.
     """
 
     def __init__(self, run_url: str) -> None:
