@@ -68,6 +68,15 @@ QUICK = (
 )
 
 
+FEWER = {"with_ray_data": 256}
+"""Calls of a system that has four in flight and would take seven minutes for all of them; its rate is as steady."""
+
+
+def calls_of(case: Case, system: str) -> int:
+    """That a system makes in each round of a case."""
+    return FEWER.get(system, case.calls)
+
+
 @dataclass(frozen=True)
 class Figures:
     """Of one system in one case. lost: calls without a reply, or whose reply was not kept where it should be.
@@ -120,7 +129,7 @@ class Bench:
             scratch = Path(name)
             task = {
                 "base_url": server.base_url,
-                "calls": case.calls,
+                "calls": calls_of(case, system),
                 "in_flight": case.in_flight,
                 "images": case.images,
             }
@@ -138,17 +147,18 @@ class Bench:
 
 def _figures(case: Case, system: str, found: dict[str, Any], kept: int, most: int) -> Figures:
     lags = sorted(found["lag_s"]) or [0.0]
+    calls = calls_of(case, system)
     return Figures(
         case=case.name,
         system=system,
-        per_s=case.calls / found["seconds"],
+        per_s=calls / found["seconds"],
         sustained=found["sustained"],
-        cpu_ms=found["cpu_s"] / case.calls * 1e3,
+        cpu_ms=found["cpu_s"] / calls * 1e3,
         lag_median_ms=median(lags) * 1e3,
         lag_p99_ms=lags[int(0.99 * (len(lags) - 1))] * 1e3,
         lag_max_ms=lags[-1] * 1e3,
         most_in_flight=most,
-        lost=case.calls - kept,
+        lost=calls - kept,
         startup_s=found["startup_s"],
         version=found["version"],
     )
