@@ -118,17 +118,14 @@ def test_zooms_are_measured_in_seconds_and_as_shares_of_the_video(rows: Rows) ->
     assert spread["zoom_share"].mean == 3.0 / 64 and spread["zoom_position"].mean == 3.5 / 64
 
 
-def test_what_is_infinite_is_left_out_of_means_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_finite_number_is_unknown_and_json_stays_strict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = numbered(str(tmp_path), [0.25, math.inf, math.nan])
     stats(rows.store.url, None, True)
     found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     assert found["means"]["evidence_gain"]["verified"] == {"mean": 0.25, "rows": 1}
-    assert (found["distributions"]["evidence_gain"]["rows"], found["distributions"]["evidence_gain"]["not_finite"]) == (
-        1,
-        2,
-    )
-    stats(rows.store.url, None, False)
-    assert "1 (2 not finite)" in capsys.readouterr().out
+    assert found["distributions"]["evidence_gain"]["rows"] == 1
 
 
 def test_the_worst_shards_stand_first(rows: Rows) -> None:
