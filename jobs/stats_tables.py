@@ -25,12 +25,17 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 def funnel(found: "Stats") -> Table:
     """Every level with what was lost on the way to it."""
+    from pipeline.shards.funnel import WITHOUT
+
     table = new_table(
         f"Funnel (preset {found.condition.name})", ("", "lost because"), ("attempts", "of planned"), "such as"
     )
     planned = found.funnel.planned
     add_row(table, "planned", "", planned, "", "")
     for level, reached in found.funnel.reached.items():
+        if level == "kept":
+            for short, spared in found.funnel.spared.items():
+                add_row(table, "", f"kept {WITHOUT[short]}", f"+{spared}", share(spared, planned), "")
         for loss in found.funnel.losses:
             if loss.level == level:
                 add_row(table, "", loss.reason, f"-{loss.rows}", share(loss.rows, planned), loss.example[:_EXAMPLE])

@@ -68,6 +68,7 @@ def lineage(
         "thinning": condition.thinning.asked,
         "planned": found.planned,
         "reached": found.reached,
+        "spared": found.spared,
         "losses": [{"level": loss.level, "reason": loss.reason, "attempts": loss.rows} for loss in found.losses],
         "written": written,
         "shards": [_shard(file, kept) for file in _inputs(rows)],

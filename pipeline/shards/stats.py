@@ -8,11 +8,10 @@ from pipeline.shards.columns import USAGE
 from pipeline.shards.condition import Condition
 from pipeline.shards.distributions import Distribution, distributions
 from pipeline.shards.expressions import known_column
-from pipeline.shards.funnel import Funnel, funnel_of, loss_sql
+from pipeline.shards.funnel import SHORT, Funnel, funnel_of, loss_sql
 from pipeline.shards.groups import FIGURES, Group, groups, groups_by
 from pipeline.shards.table import Rows
 from schemas.config import STAGES
-from schemas.verdict import Verdict
 
 MEASURES = {
     name: f"{name}::INT" if name in ("answer_correct", "hint_leak", "gold_leak") else name
@@ -41,9 +40,6 @@ ZOOMS = {
 }
 """How the same rows are spread, and each of their zooms: its length, that as a share of the video, where its middle
 lies in the video (0 the beginning, 1 the end)."""
-
-_FRACTIONS = {name for name in MEASURES if Verdict.model_fields[name].annotation == float | None}
-"""Those that may be infinite, or no number, where a verifier answered so; these values are left out."""
 
 DIMENSIONS = ("protocol", "source", "teacher", "hint_level", "attempt")
 
@@ -122,7 +118,8 @@ class Stats:
                 for loss in self.funnel.losses
                 if loss.level == level
             ]
-            levels.append({"level": level, "rows": reached, "lost": lost})
+            spared = self.funnel.spared.get(level, 0)
+            levels.append({"level": level, "rows": reached, "lost": lost, "met_all_the_same": spared})
         totals = {
             "attempts": self.funnel.planned,
             "videos": self.videos,
@@ -159,8 +156,8 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
     looked_at = rows.check(where) if where is not None else "true"
     needed = ", ".join(dict.fromkeys((*_NEEDED, *([column] if column else []))))
     rows.query(
-        f"CREATE OR REPLACE TABLE looked AS SELECT {needed}, {loss_sql(rows, condition)} AS loss FROM rows "
-        f"WHERE {looked_at}"
+        f"CREATE OR REPLACE TABLE looked AS SELECT {needed}, {loss_sql(rows, condition)} AS loss, {SHORT} AS short "
+        f"FROM rows WHERE {looked_at}"
     )
     dimensions = ", ".join(DIMENSIONS)
     rows.query(f"CREATE OR REPLACE TABLE summed AS SELECT {dimensions}, {FIGURES} FROM looked GROUP BY ALL")
@@ -209,10 +206,7 @@ def _spent(rows: Rows, table: str) -> Spent:
 
 def _means(rows: Rows) -> dict[str, dict[str, Mean]]:
     """Of each measure the means over the verified rows and over those kept, in one pass."""
-    sums = []
-    for name, sql in MEASURES.items():
-        finite = f"FILTER (isfinite({sql}))" if name in _FRACTIONS else ""
-        sums.append(f"coalesce(sum({sql}) {finite}, 0)::DOUBLE AS {name}, count({sql}) {finite} AS {name}_rows")
+    sums = [f"coalesce(sum({sql}), 0)::DOUBLE AS {name}, count({sql}) AS {name}_rows" for name, sql in MEASURES.items()]
     found = rows.query(
         f"SELECT coalesce({_VERIFIED}, false) AS verified, loss IS NULL AS kept, {', '.join(sums)} FROM looked "
         "GROUP BY ALL"
