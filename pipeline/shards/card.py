@@ -64,7 +64,8 @@ Recipe: {{ condition.source }}
 Of {{ funnel.planned }} attempts that were planned, {{ funnel.reached.captioned }} had a usable video,
 {{ funnel.reached.answered }} came to an answer, {{ funnel.reached.verified }} were replayed, and {{ funnel.kept }} are
 kept, out of {{ shards }} shards of one run.{{ spared }}
-No model was called to cut them: the same command gives the same bytes. `{{ lineage_file }}` tells programs the same, with every shard that was read and how many of its attempts are kept.
+No model was called to cut them: the same command gives the same bytes. `{{ lineage_file }}` tells programs the same,
+with every shard that was read and how many of its attempts are kept.
 
 | | |
 |---|---|
