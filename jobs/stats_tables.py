@@ -48,7 +48,7 @@ def groups(name: str, found: "Sequence[Group]") -> Table:
     """How far the attempts of each group came."""
     most = len(found) > _MOST_GROUPS
     title = f"By {name}" + (f": the {_MOST_GROUPS} largest of {len(found):,} (--json lists all)" if most else "")
-    numbers = ("attempts", "answered", "verified", "kept", "of attempts", "dollars per kept")
+    numbers = ("attempts", "answered", "verified", "kept", "of attempts", "teach dollars per kept")
     table = new_table(title, (name,), numbers, "most lost because")
     shown = sorted(found, key=lambda group: -group.planned)[:_MOST_GROUPS] if most else found
     for group in shown:
@@ -70,8 +70,10 @@ def spent(found: "Stats") -> Table:
     for stage, one in found.spent.items():
         tokens = (f"{n:,}" for n in (one.prompt_tokens, one.cached_tokens, one.completion_tokens))
         add_row(table, stage, f"{one.calls:,}", *tokens, dollars(one))
-    add_row(table, "replay", "", f"{found.verifier_tokens:,}", "", "", "")
-    return _with_caption(table, f"dollars per kept row: {price(found.usd_per_kept)}")
+    replay = "unknown" if found.replay_usd is None else f"{found.replay_usd:.4f}"
+    add_row(table, "replay", "", f"{found.verifier_tokens:,}", "", "", replay)
+    calls = "; what replay cost `zoomtrail calls` tells" if found.replay_usd is None else ""
+    return _with_caption(table, f"dollars per kept row: {price(found.usd_per_kept)}{calls}")
 
 
 def spread(found: "Stats") -> Table:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from math import fsum
 from typing import Any
 
+from pipeline.prices import Prices
 from pipeline.shards.columns import USAGE
 from pipeline.shards.condition import Condition
 from pipeline.shards.distributions import Distribution, distributions
@@ -79,6 +80,7 @@ class Stats:
     """All that `zoomtrail stats` shows.
 
     spent: by stage, `caption` counting each video once; verifier_tokens: tokens that the verifier read.
+    replay_usd: None where a verifier or a judge is paid for: no verdict tells what it cost, `zoomtrail calls` does.
     means: by measure, of the verified and of the kept rows; spread: of the verified ones. groups: by each dimension;
     by: the column that was asked for and its groups. per_shard: attempts and failures of the looked-at rows, bytes and
     seconds of all its files; worst first: least kept, most failed, slowest. shards: each committed file.
@@ -94,6 +96,7 @@ class Stats:
     questions_kept: int
     spent: dict[str, Spent]
     verifier_tokens: int
+    replay_usd: float | None
     means: dict[str, dict[str, Mean]]
     spread: dict[str, Distribution]
     groups: dict[str, list[Group]]
@@ -104,7 +107,7 @@ class Stats:
     @property
     def usd_per_kept(self) -> float | None:
         """Dollars of all calls for each kept row; None where a price is unknown or nothing is kept."""
-        costs = [spent.cost_usd for spent in self.spent.values()]
+        costs = [*(spent.cost_usd for spent in self.spent.values()), self.replay_usd]
         if not self.funnel.kept or any(cost is None for cost in costs):
             return None
         return sum(cost or 0.0 for cost in costs) / self.funnel.kept
@@ -126,6 +129,7 @@ class Stats:
             "questions": self.questions,
             "questions_kept": self.questions_kept,
             "verifier_tokens": self.verifier_tokens,
+            "replay_usd": self.replay_usd,
             "usd_per_kept": self.usd_per_kept,
         }
         return {
@@ -181,6 +185,7 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
         fingerprints=rows.fingerprints,
         funnel=funnel_of(rows, "summed", rows.planned if where is None else None),
         **counts,
+        replay_usd=None if _pays_for_replay(rows) else 0.0,
         spent={"caption": _spent(rows, videos), "teach": _spent(rows, "looked")},
         means=_means(rows),
         spread=distributions(rows, f"(FROM looked WHERE {_VERIFIED})", SPREAD) | distributions(rows, "zooms", ZOOMS),
@@ -191,6 +196,13 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
     )
     rows.query("DROP TABLE looked; DROP TABLE summed; DROP TABLE zooms")
     return found
+
+
+def _pays_for_replay(rows: Rows) -> bool:
+    """Whether the run names a verifier or a judge that is not known to be free."""
+    prices = Prices(rows.store).endpoints.items()
+    asked = [price for (role, _), price in prices if role in ("verifier", "judge")]
+    return any(file.stage == "replay" for file in rows.files) and any(p is None or p.input or p.output for p in asked)
 
 
 def _spent(rows: Rows, table: str) -> Spent:

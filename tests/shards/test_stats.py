@@ -185,6 +185,7 @@ def test_json_has_stable_names_and_is_strict(store: RunStore, capsys: pytest.Cap
         "questions": 6,
         "questions_kept": 1,
         "verifier_tokens": 80,
+        "replay_usd": 0.0,
         "usd_per_kept": None,
     }
     assert found["spent"]["teach"]["cost_usd"] is None

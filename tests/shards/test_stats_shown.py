@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from jobs import stats_tables
@@ -158,6 +159,29 @@ def test_dollars_per_kept_row_are_of_all_calls(rows: Rows) -> None:
     assert everything.usd_per_kept is None  # one price is unknown
     priced = collect(rows, preset("default"), "shard = 0")
     assert (priced.usd_per_kept, priced.groups["attempt"][0].known_usd) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("role", "price", "expected"),
+    [
+        ("verifier", None, None),
+        ("judge", {"input": 1.0, "output": 2.0}, None),
+        ("judge", {"input": 0, "output": 0}, 0.5),
+    ],
+)
+def test_what_a_paid_verifier_or_judge_costs_is_not_taken_for_nothing(
+    store: RunStore, role: str, price: object, expected: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paid = {"backend": "endpoint", "model": "m", "base_url": "http://127.0.0.1:1/v1", "price": price}
+    path = Path(store.storage.path("run.yaml"))
+    run = yaml.safe_load(path.read_text())
+    run["config"][role] = paid
+    path.write_text(yaml.safe_dump(run))
+    found = collect(Rows(store), preset("default"), "shard = 0")
+    assert (found.usd_per_kept, found.replay_usd) == (expected, None if expected is None else 0.0)
+    stats(store.url, "shard = 0", False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("what replay cost `zoomtrail calls` tells" in said) == (expected is None)
 
 
 def test_two_runs_stand_side_by_side(store: RunStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
