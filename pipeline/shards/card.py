@@ -159,10 +159,9 @@ _COUNTED = {
     False: "each `<image>` as text, since there is no processor that counts pictures",
 }
 
-
 _LINEAGE = {
     "shards": "shards of trajectories",
-    "inputs": "digest of the shards read",
+    "content": "digest of the files read, by their Parquet footers",
     "schema_version": "version of the records",
 }
 
