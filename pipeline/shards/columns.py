@@ -1,6 +1,7 @@
 """The columns that a condition may name: one flat row per planned attempt, drawn from all stages' files."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.verdict import Verdict
 
@@ -96,7 +97,7 @@ million verdicts are read in a second, their trajectories in many."""
 
 _ELSEWHERE = {*_TOLD, "usage", "failure", "error"}
 
-_FINITE = {
+_FINITE: dict[Any, str] = {
     float | None: "CASE WHEN isfinite(r.{0}) THEN r.{0} END",
     tuple[float, ...] | None: "CASE WHEN coalesce(isfinite(list_sum(r.{0})), true) THEN r.{0} END",
 }
