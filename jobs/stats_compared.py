@@ -43,7 +43,7 @@ def _beside(counts: Sequence[int], of: "Sequence[Funnel]", sign: str = "") -> li
 
 def groups(name: str, first: "Sequence[Group]", second: "Sequence[Group]") -> Table:
     """The groups of both by one column; a group that one run has not is empty there."""
-    numbers = ("first", "kept", "dollars per kept", "second", "kept", "dollars per kept")
+    numbers = ("first", "kept", "teach dollars per kept", "second", "kept", "teach dollars per kept")
     table = new_table(f"By {name}", (name,), numbers)
     found = [{named(group): group for group in part} for part in (first, second)]
     for value in dict.fromkeys([*found[0], *found[1]]):

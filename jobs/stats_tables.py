@@ -25,12 +25,17 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 def funnel(found: "Stats") -> Table:
     """Every level with what was lost on the way to it."""
+    from pipeline.shards.funnel import WITHOUT
+
     table = new_table(
         f"Funnel (preset {found.condition.name})", ("", "lost because"), ("attempts", "of planned"), "such as"
     )
     planned = found.funnel.planned
     add_row(table, "planned", "", planned, "", "")
     for level, reached in found.funnel.reached.items():
+        if level == "kept":
+            for short, spared in found.funnel.spared.items():
+                add_row(table, "", f"kept {WITHOUT[short]}", f"+{spared}", share(spared, planned), "")
         for loss in found.funnel.losses:
             if loss.level == level:
                 add_row(table, "", loss.reason, f"-{loss.rows}", share(loss.rows, planned), loss.example[:_EXAMPLE])
@@ -43,7 +48,7 @@ def groups(name: str, found: "Sequence[Group]") -> Table:
     """How far the attempts of each group came."""
     most = len(found) > _MOST_GROUPS
     title = f"By {name}" + (f": the {_MOST_GROUPS} largest of {len(found):,} (--json lists all)" if most else "")
-    numbers = ("attempts", "answered", "verified", "kept", "of attempts", "dollars per kept")
+    numbers = ("attempts", "answered", "verified", "kept", "of attempts", "teach dollars per kept")
     table = new_table(title, (name,), numbers, "most lost because")
     shown = sorted(found, key=lambda group: -group.planned)[:_MOST_GROUPS] if most else found
     for group in shown:
@@ -65,8 +70,10 @@ def spent(found: "Stats") -> Table:
     for stage, one in found.spent.items():
         tokens = (f"{n:,}" for n in (one.prompt_tokens, one.cached_tokens, one.completion_tokens))
         add_row(table, stage, f"{one.calls:,}", *tokens, dollars(one))
-    add_row(table, "replay", "", f"{found.verifier_tokens:,}", "", "", "")
-    return _with_caption(table, f"dollars per kept row: {price(found.usd_per_kept)}")
+    replay = "unknown" if found.replay_usd is None else f"{found.replay_usd:.4f}"
+    add_row(table, "replay", "", f"{found.verifier_tokens:,}", "", "", replay)
+    calls = "; what replay cost `zoomtrail calls` tells" if found.replay_usd is None else ""
+    return _with_caption(table, f"dollars per kept row: {price(found.usd_per_kept)}{calls}")
 
 
 def spread(found: "Stats") -> Table:

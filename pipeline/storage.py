@@ -66,6 +66,13 @@ class Storage:
         except FileNotFoundError:
             return None
 
+    def tail(self, name: str, most: int) -> bytes:
+        """The last so many bytes, or all. Raises Fatal where they cannot be read."""
+        path = self.path(name)
+        if self.is_local:
+            return self._attempt("read", name, lambda: _end(Path(path), most))
+        return self._attempt("read", name, lambda: bytes(self.fs.cat_file(path, start=-most)))
+
     def write(self, name: str, data: bytes) -> None:
         """Writes atomically and durably. Raises Fatal where the disk is full or the folder cannot be written."""
         path = self.path(name)
@@ -188,6 +195,12 @@ class Storage:
             if self.is_local and not isinstance(error, OSError):
                 raise
             raise Fatal(f"cannot {what} {name} in {self.url}: {reason(error)}".replace("  ", " ")) from error
+
+
+def _end(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-min(most, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        return file.read()
 
 
 def _last(path: str) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from pipeline.shards.condition import Condition
 from pipeline.shards.files import FileKind, pattern
 from pipeline.shards.formats.layout import Format, Kind, Media
-from pipeline.shards.funnel import Funnel
+from pipeline.shards.funnel import WITHOUT, Funnel
 from pipeline.shards.lineage import LINEAGE
 from pipeline.shards.plot import PLOT
 from pipeline.shards.thinning import in_words
@@ -63,8 +63,9 @@ Recipe: {{ condition.source }}
 
 Of {{ funnel.planned }} attempts that were planned, {{ funnel.reached.captioned }} had a usable video,
 {{ funnel.reached.answered }} came to an answer, {{ funnel.reached.verified }} were replayed, and {{ funnel.kept }} are
-kept, out of {{ shards }} shards of one run. No model was called to cut them: the same command gives the same bytes.
-`{{ lineage_file }}` tells programs the same, with every shard that was read and how many of its attempts are kept.
+kept, out of {{ shards }} shards of one run.{{ spared }}
+No model was called to cut them: the same command gives the same bytes. `{{ lineage_file }}` tells programs the same,
+with every shard that was read and how many of its attempts are kept.
 
 | | |
 |---|---|
@@ -158,10 +159,9 @@ _COUNTED = {
     False: "each `<image>` as text, since there is no processor that counts pictures",
 }
 
-
 _LINEAGE = {
     "shards": "shards of trajectories",
-    "inputs": "digest of the shards read",
+    "content": "digest of the files read, by their Parquet footers",
     "schema_version": "version of the records",
 }
 
@@ -213,6 +213,7 @@ def render(card: Card) -> str:
         "lineage": _lineage(card),
         "clauses": "\n".join(f"{clause.sql}    -- else: {clause.reason}" for clause in card.condition.clauses),
         "funnel": card.funnel,
+        "spared": "".join(f" {n} met the condition {WITHOUT[level]}." for level, n in card.funnel.spared.items()),
         "thinning": in_words(card.condition.thinning, card.kind, card.identity["seed"]),
         "plot": PLOT,
         "lineage_file": LINEAGE,

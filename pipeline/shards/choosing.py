@@ -137,7 +137,7 @@ class Choice:
 
     @property
     def _worth(self) -> str:
-        """The column to rank by, as numbers of which the highest is best."""
+        """The column to rank by, as numbers of which the highest is best; NULL where it is none."""
         asked = self.condition.thinning.best_by
         if not asked:
             return "NULL"
@@ -147,7 +147,8 @@ class Choice:
         (described,) = self.rows.query(f"DESCRIBE SELECT {name} FROM rows")
         if described["column_type"] not in _NUMBERS:
             raise UserError(f"--best-by {asked}: {name} is {described['column_type']}, not a number")
-        return f"{'-' if asked.startswith('-') else ''}({name})::DOUBLE"
+        number = f"({name})::DOUBLE"
+        return f"CASE WHEN isfinite({number}) THEN {'-' if asked.startswith('-') else ''}{number} END"
 
     def _solved(self, side: str, sign: str, bound: float | None) -> Step | None:
         if bound is None:

@@ -1,6 +1,7 @@
 """The columns that a condition may name: one flat row per planned attempt, drawn from all stages' files."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.verdict import Verdict
 
@@ -96,8 +97,20 @@ million verdicts are read in a second, their trajectories in many."""
 
 _ELSEWHERE = {*_TOLD, "usage", "failure", "error"}
 
+_FINITE: dict[Any, str] = {
+    float | None: "CASE WHEN isfinite(r.{0}) THEN r.{0} END",
+    tuple[float, ...] | None: "CASE WHEN coalesce(isfinite(list_sum(r.{0})), true) THEN r.{0} END",
+}
+"""NaN and infinity are unknown: to SQL NaN is more than any number, and so would meet each lower bound. Of a list of
+numbers one makes the whole unknown."""
+
+
+def _measured(name: str) -> str:
+    return _FINITE.get(Verdict.model_fields[name].annotation, "r.{0}").format(name)
+
+
 VERDICT = (
-    *(Column(name, f"r.{name}", meaning) for name, meaning in _MEANINGS.items() if name not in _ELSEWHERE),
+    *(Column(name, _measured(name), meaning) for name, meaning in _MEANINGS.items() if name not in _ELSEWHERE),
     Column("verdict_error_kind", "r.error.kind", "why the replay failed"),
     Column("verdict_error_message", "r.error.message", "the same in words"),
 )

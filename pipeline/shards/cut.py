@@ -9,7 +9,7 @@ from pipeline.shards.collecting import Show
 from pipeline.shards.export import MEDIA_FOLDER, Exporter, Shelf
 from pipeline.shards.formats.layout import Layout, Media
 from pipeline.shards.funnel import Funnel
-from pipeline.shards.lineage import LINEAGE, identity, lineage, require_same
+from pipeline.shards.lineage import LINEAGE, digests, identity, lineage, require_same
 from pipeline.shards.order import Order
 from pipeline.shards.plot import PLOT, plot
 from pipeline.shards.table import Rows
@@ -56,7 +56,8 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None, alone: 
     condition = order.condition.plus(LEARNABLE)
     found = choose(rows, order.condition, order.kind, order.seed)
     _require_fitting(rows, order)
-    mark = identity(rows, order, condition, media)
+    read = digests(rows)
+    mark = identity(rows, order, condition, media, read)
     storage, folder = rows.store.storage, f"cuts/{order.name}"
     url = f"{rows.store.url.rstrip('/')}/{folder}"
     if (readme := storage.read_or_none(f"{folder}/README.md")) is not None:
@@ -68,7 +69,7 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None, alone: 
     tally = write_records(rows, order, mark, exporter, folder, show, alone)
     storage.write(f"{folder}/{PLOT}", plot(found, _zooms(rows)))
     written = {"rows": tally.rows, "not_written": dict(tally.dropped)}
-    storage.write(f"{folder}/{LINEAGE}", lineage(rows, condition, mark, found, written))
+    storage.write(f"{folder}/{LINEAGE}", lineage(rows, condition, mark, read, found, written))
     card = Card(
         name=order.name,
         kind=order.kind,

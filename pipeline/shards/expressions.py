@@ -11,14 +11,21 @@ from pipeline.shards.columns import COLUMNS
 from pipeline.shards.reading import first_line
 from schemas.errors import UserError
 
-_REFUSED = {"SUBQUERY": "a subquery", "WINDOW": "a window function", "STAR": "*", "PARAMETER": "a parameter"}
+_REFUSED = {
+    "SUBQUERY": "a subquery",
+    "WINDOW": "a window function",
+    "STAR": "*",
+    "PARAMETER": "a parameter",
+    "POSITIONAL_REFERENCE": "a column's position",
+}
 
 _UNSTEADY = """
 SELECT 1 FROM duckdb_functions() WHERE function_name = ? AND (stability <> 'CONSISTENT' OR
-    regexp_matches(function_name, '^(current_.*|age)$') OR
+    regexp_matches(function_name, '^(current_.*|age|version|hash)$') OR
     regexp_matches(macro_definition, '(?i)current_|sleep|select')) LIMIT 1
 """
-"""Functions that tell the time, or whatever else is another each time; `age` of one date is its age today."""
+"""Functions that tell the time, or whatever else is another each time: `age` of one date is its age today; `hash` and
+`version` are those of a release of the database."""
 
 
 def checked(db: duckdb.DuckDBPyConnection, table: str, condition: str) -> str:

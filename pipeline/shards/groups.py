@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.shards.funnel import LEVELS
+from pipeline.shards.funnel import WITHOUT, reached_of
 from pipeline.shards.table import Rows
 
 VALUES, RANGES = 30, 10
 """A column of numbers with more values than the first is cut into ranges of about as many rows each."""
 
 FIGURES = """
-    status, loss[1] AS level, loss[2] AS reason, min(loss[3]) AS example, count(*) AS n,
+    status, short, loss[1] AS level, loss[2] AS reason, min(loss[3]) AS example, count(*) AS n,
     count(*) FILTER (calls > 0 AND cost_usd IS NULL) AS unpriced, coalesce(sum(cost_usd), 0.0) AS usd
 """
-"""Of looked-at rows (see `stats`) what is counted by GROUP BY ALL, before it is put together in groups."""
+"""Of looked-at rows (see `stats`) with `SHORT`: what is counted by GROUP BY ALL, to be put together in groups."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,25 @@ class Group:
 
 def groups(rows: Rows, table: str, key: str) -> list[Group]:
     """The groups by a column of a table with `FIGURES`; the order is that of the values."""
-    lost = ", ".join(f"coalesce(sum(n) FILTER (level = '{level}'), 0)::BIGINT AS {level}" for level in LEVELS)
+    short = ", ".join(f"coalesce(sum(n) FILTER (short = '{level}'), 0)::BIGINT AS {level}" for level in WITHOUT)
     found = rows.query(
-        f"SELECT {key}::VARCHAR AS value, sum(n)::BIGINT AS planned, {lost}, sum(failed)::BIGINT AS failed, "
+        f"SELECT {key}::VARCHAR AS value, sum(n)::BIGINT AS planned, {short}, "
+        "coalesce(sum(n) FILTER (level IS NULL), 0)::BIGINT AS kept, sum(failed)::BIGINT AS failed, "
         "arg_max(reason, n) FILTER (level IS NOT NULL) AS lost_most, "
         "coalesce(max(n) FILTER (level IS NOT NULL), 0)::BIGINT AS lost_most_rows, "
         "sum(usd) AS known_usd, sum(unpriced)::BIGINT AS unpriced FROM ("
-        f"SELECT {key}, level, reason, sum(n) AS n, sum(usd) AS usd, sum(unpriced) AS unpriced, "
-        f"coalesce(sum(n) FILTER (status = 'failed'), 0) AS failed FROM {table} GROUP BY {key}, level, reason "
+        f"SELECT {key}, short, level, reason, sum(n) AS n, sum(usd) AS usd, sum(unpriced) AS unpriced, "
+        f"coalesce(sum(n) FILTER (status = 'failed'), 0) AS failed FROM {table} GROUP BY {key}, short, level, reason "
         f"ORDER BY reason) GROUP BY {key} ORDER BY {key} NULLS LAST"
     )
     return [_group(row) for row in found]
 
 
 def _group(row: dict[str, Any]) -> Group:
-    reached, left = {}, row["planned"]
-    for level in LEVELS:
-        left -= row[level]
-        reached[level] = left
     return Group(
         value=row["value"],
         planned=row["planned"],
-        reached=reached,
+        reached=reached_of(row["planned"], row, row["kept"]),
         failed=row["failed"],
         lost_most=row["lost_most"] or "",
         lost_most_rows=row["lost_most_rows"],

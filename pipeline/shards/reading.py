@@ -69,6 +69,7 @@ class Database:
         )
         self.sql.execute("SET enable_progress_bar = false")
         self.sql.execute("SET parquet_metadata_cache = true")
+        self.sql.execute("SET TimeZone = 'UTC'")  # so that a condition on times means the same everywhere
         # Joins are carried out as they are written: how many rows a list of files has it guesses badly.
         self.sql.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         if not storage.is_local:

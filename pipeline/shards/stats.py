@@ -4,15 +4,15 @@ from dataclasses import asdict, dataclass
 from math import fsum
 from typing import Any
 
+from pipeline.prices import Prices
 from pipeline.shards.columns import USAGE
 from pipeline.shards.condition import Condition
 from pipeline.shards.distributions import Distribution, distributions
 from pipeline.shards.expressions import known_column
-from pipeline.shards.funnel import Funnel, funnel_of, loss_sql
+from pipeline.shards.funnel import SHORT, Funnel, funnel_of, loss_sql
 from pipeline.shards.groups import FIGURES, Group, groups, groups_by
 from pipeline.shards.table import Rows
 from schemas.config import STAGES
-from schemas.verdict import Verdict
 
 MEASURES = {
     name: f"{name}::INT" if name in ("answer_correct", "hint_leak", "gold_leak") else name
@@ -41,9 +41,6 @@ ZOOMS = {
 }
 """How the same rows are spread, and each of their zooms: its length, that as a share of the video, where its middle
 lies in the video (0 the beginning, 1 the end)."""
-
-_FRACTIONS = {name for name in MEASURES if Verdict.model_fields[name].annotation == float | None}
-"""Those that may be infinite, or no number, where a verifier answered so; these values are left out."""
 
 DIMENSIONS = ("protocol", "source", "teacher", "hint_level", "attempt")
 
@@ -83,6 +80,7 @@ class Stats:
     """All that `zoomtrail stats` shows.
 
     spent: by stage, `caption` counting each video once; verifier_tokens: tokens that the verifier read.
+    replay_usd: None where a verifier or a judge is paid for: no verdict tells what it cost, `zoomtrail calls` does.
     means: by measure, of the verified and of the kept rows; spread: of the verified ones. groups: by each dimension;
     by: the column that was asked for and its groups. per_shard: attempts and failures of the looked-at rows, bytes and
     seconds of all its files; worst first: least kept, most failed, slowest. shards: each committed file.
@@ -98,6 +96,7 @@ class Stats:
     questions_kept: int
     spent: dict[str, Spent]
     verifier_tokens: int
+    replay_usd: float | None
     means: dict[str, dict[str, Mean]]
     spread: dict[str, Distribution]
     groups: dict[str, list[Group]]
@@ -108,7 +107,7 @@ class Stats:
     @property
     def usd_per_kept(self) -> float | None:
         """Dollars of all calls for each kept row; None where a price is unknown or nothing is kept."""
-        costs = [spent.cost_usd for spent in self.spent.values()]
+        costs = [*(spent.cost_usd for spent in self.spent.values()), self.replay_usd]
         if not self.funnel.kept or any(cost is None for cost in costs):
             return None
         return sum(cost or 0.0 for cost in costs) / self.funnel.kept
@@ -122,13 +121,15 @@ class Stats:
                 for loss in self.funnel.losses
                 if loss.level == level
             ]
-            levels.append({"level": level, "rows": reached, "lost": lost})
+            spared = self.funnel.spared.get(level, 0)
+            levels.append({"level": level, "rows": reached, "lost": lost, "met_all_the_same": spared})
         totals = {
             "attempts": self.funnel.planned,
             "videos": self.videos,
             "questions": self.questions,
             "questions_kept": self.questions_kept,
             "verifier_tokens": self.verifier_tokens,
+            "replay_usd": self.replay_usd,
             "usd_per_kept": self.usd_per_kept,
         }
         return {
@@ -159,8 +160,8 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
     looked_at = rows.check(where) if where is not None else "true"
     needed = ", ".join(dict.fromkeys((*_NEEDED, *([column] if column else []))))
     rows.query(
-        f"CREATE OR REPLACE TABLE looked AS SELECT {needed}, {loss_sql(rows, condition)} AS loss FROM rows "
-        f"WHERE {looked_at}"
+        f"CREATE OR REPLACE TABLE looked AS SELECT {needed}, {loss_sql(rows, condition)} AS loss, {SHORT} AS short "
+        f"FROM rows WHERE {looked_at}"
     )
     dimensions = ", ".join(DIMENSIONS)
     rows.query(f"CREATE OR REPLACE TABLE summed AS SELECT {dimensions}, {FIGURES} FROM looked GROUP BY ALL")
@@ -184,6 +185,7 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
         fingerprints=rows.fingerprints,
         funnel=funnel_of(rows, "summed", rows.planned if where is None else None),
         **counts,
+        replay_usd=None if _pays_for_replay(rows) else 0.0,
         spent={"caption": _spent(rows, videos), "teach": _spent(rows, "looked")},
         means=_means(rows),
         spread=distributions(rows, f"(FROM looked WHERE {_VERIFIED})", SPREAD) | distributions(rows, "zooms", ZOOMS),
@@ -194,6 +196,13 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
     )
     rows.query("DROP TABLE looked; DROP TABLE summed; DROP TABLE zooms")
     return found
+
+
+def _pays_for_replay(rows: Rows) -> bool:
+    """Whether the run names a verifier or a judge that is not known to be free."""
+    prices = Prices(rows.store).endpoints.items()
+    asked = [price for (role, _), price in prices if role in ("verifier", "judge")]
+    return any(file.stage == "replay" for file in rows.files) and any(p is None or p.input or p.output for p in asked)
 
 
 def _spent(rows: Rows, table: str) -> Spent:
@@ -209,10 +218,7 @@ def _spent(rows: Rows, table: str) -> Spent:
 
 def _means(rows: Rows) -> dict[str, dict[str, Mean]]:
     """Of each measure the means over the verified rows and over those kept, in one pass."""
-    sums = []
-    for name, sql in MEASURES.items():
-        finite = f"FILTER (isfinite({sql}))" if name in _FRACTIONS else ""
-        sums.append(f"coalesce(sum({sql}) {finite}, 0)::DOUBLE AS {name}, count({sql}) {finite} AS {name}_rows")
+    sums = [f"coalesce(sum({sql}), 0)::DOUBLE AS {name}, count({sql}) AS {name}_rows" for name, sql in MEASURES.items()]
     found = rows.query(
         f"SELECT coalesce({_VERIFIED}, false) AS verified, loss IS NULL AS kept, {', '.join(sums)} FROM looked "
         "GROUP BY ALL"

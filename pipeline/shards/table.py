@@ -74,7 +74,8 @@ _UNREADABLE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InternalE
 class Rows:
     """The rows of a run, as it was when this was made. files: every committed shard with its footer.
 
-    planned: how many attempts there are. The files are read when a query asks, and only the columns that it names.
+    planned: how many attempts there are; plan: its parts. The files are read when a query asks, and only the columns
+    that it names.
     Raises UserError where the URL is no run directory, Fatal where plan and shards contradict each other.
     """
 
@@ -84,6 +85,7 @@ class Rows:
         sizes = {stage: _sizes(store, stage) for stage in _STAGES}
         names = {stage: [store.shard_name(stage, shard) for shard in sizes[stage]] for stage in _STAGES}
         names["plan"] = [f"plan/{name}" for name in store.storage.names("plan", ".parquet")]
+        self.plan = names["plan"]
         with ThreadPoolExecutor() as pool:
             footers = dict(zip(names, pool.map(self._data.footers, names.values()), strict=True))
         settings = self.store.recorded_settings() or {}
@@ -117,6 +119,11 @@ class Rows:
     def fingerprints(self) -> dict[str, str]:
         """The fingerprint of each stage's settings, of the run's own attempts."""
         return self._fingerprints[0]
+
+    @property
+    def generations(self) -> dict[int, dict[str, str]]:
+        """The same of each generation: 0 is the run's own."""
+        return self._fingerprints
 
     def fingerprints_of(self, shard: int) -> dict[str, str]:
         """The same of the attempts of a shard: a regeneration may have had other settings."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from math import isfinite
 from random import Random
 from statistics import fmean
 from typing import Any
@@ -133,6 +134,8 @@ class Verifier:
             scores = await asyncio.to_thread(self._scorer.score, probes)
         self.busy.waited(scores.waited_s)
         read.append(scores.tokens_read)
+        if not all(isfinite(p) for of_probe in scores.probabilities for p in of_probe):
+            raise Rejected("not_finite", f"{self._scorer.name} gave a probability that is no number")
         return scores.probabilities
 
 

@@ -4,8 +4,11 @@
 
 Each command runs as a user's does, in a process of its own; the files lie in the disk's cache. `cut` is set against a
 bare duckdb `COPY` of the same trajectories with their verdicts under the same condition, in turns; the medians count.
-The conditions keep 1 % and 10 % of the attempts. Bars: `stats` under 5 s; `cut` at most 1.3 times as long as the copy;
-each under 2 GB at its peak. Exit status 1 where one is missed. --quick: 20,000 attempts, whose bars say little.
+The copy joins and writes every column of both, where a cut renders rows for a trainer: other work of the same input.
+The conditions keep 1 % and 10 % of the attempts by what verdicts tell; a few by what trajectories alone tell, too; and
+what the preset `default` keeps. Bars: `stats` under 5 s; `cut` at most 1.3 times as long as the copy; each under 2 GB
+at its peak, the proportional set sizes of all its processes summed. Exit status 1 where one is missed; not with
+--quick: 20,000 attempts, whose bars say little.
 """
 
 import argparse
@@ -17,25 +20,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
+from jobs.presets import preset
 from tests.benchmarks.large_runs import large_run
 
 STATS_BAR_S, CUT_BAR, MEMORY_BAR_MB = 5.0, 1.3, 2000.0
 ROUNDS = 3
-SHARES = {"1 %": 0.01, "10 %": 0.10}
+SAMPLED_S = 0.05
 
 _BARE = """
 import sys, duckdb
 run, condition, out = sys.argv[1:]
 duckdb.execute(f'''COPY (
-    SELECT t.*, v.* EXCLUDE (trajectory_id, question_id, video_id, attempt, protocol, status, usage)
-    FROM '{run}/trajectories/*.parquet' t JOIN '{run}/verdicts/*.parquet' v USING (trajectory_id) WHERE {condition}
+    SELECT * FROM (
+        SELECT t.*, v.* EXCLUDE (trajectory_id, question_id, video_id, attempt, protocol, status, usage)
+        FROM '{run}/trajectories/*.parquet' t JOIN '{run}/verdicts/*.parquet' v USING (trajectory_id)
+    ) WHERE {condition}
 ) TO '{out}' (FORMAT parquet, COMPRESSION zstd)''')
 """
 _THRESHOLD = """
@@ -48,7 +56,7 @@ print(duckdb.execute(f"SELECT {least} FROM '{run}/verdicts/*.parquet'").fetchall
 
 @dataclass(frozen=True)
 class Took:
-    """seconds, cpu_seconds: of a process; peak_mb: the most memory that it held."""
+    """seconds, cpu_seconds: of a command; peak_mb: the most memory that its processes held together."""
 
     seconds: float
     cpu_seconds: float
@@ -66,28 +74,38 @@ def main() -> int:
     figures: dict[str, Any] = {"rows": options.rows, "cpus": os.cpu_count(), "rounds": rounds}
     cli = [sys.executable, "-m", "jobs.cli"]
     figures["stats"] = [asdict(_took([*cli, "stats", str(folder)])) for _ in range(rounds)]
-    figures["cuts"] = {name: _cuts(cli, folder, share, rounds) for name, share in SHARES.items()}
+    figures["cuts"] = {name: _cuts(cli, folder, *asked, rounds) for name, asked in _conditions(folder).items()}
     bars = _bars(figures)
     _show(console, figures, bars)
     figures["met"] = all(value <= bar for value, bar in bars.values())
     if options.json:
         options.json.write_text(json.dumps(figures | {"bars": bars}, indent=2))
-    return 0 if figures["met"] else 1
+    return 0 if figures["met"] or options.quick else 1
 
 
-def _cuts(cli: list[str], folder: Path, share: float, rounds: int) -> dict[str, Any]:
+def _conditions(folder: Path) -> dict[str, tuple[list[str], str]]:
+    """By name the options of a cut, and its condition."""
+    one, ten = (f"evidence_gain >= {_least(folder, share)}" for share in (0.01, 0.10))
+    wheres = {"1 % kept": one, "10 % kept": ten, "final_answer": f"final_answer = 'A' AND {ten}"}
+    found = {name: (["--where", condition], condition) for name, condition in wheres.items()}
+    return found | {"default": (["--preset", "default"], preset("default").sql)}
+
+
+def _least(folder: Path, share: float) -> str:
+    """The evidence gain that such a share of the attempts has, or more."""
+    command = [sys.executable, "-c", _THRESHOLD, str(folder), str(share)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def _cuts(cli: list[str], folder: Path, options: list[str], condition: str, rounds: int) -> dict[str, Any]:
     """The product's cut and the bare copy by turns."""
-    least = subprocess.run(
-        [sys.executable, "-c", _THRESHOLD, str(folder), str(share)], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
-    condition = f"evidence_gain >= {least}"
     ours, bare = [], []
     for _ in range(rounds):
         shutil.rmtree(folder / "cuts", ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             out = str(Path(scratch) / "bare.parquet")
             bare.append(asdict(_took([sys.executable, "-c", _BARE, str(folder), condition, out])))
-        ours.append(asdict(_took([*cli, "cut", str(folder), "benchmark", "--where", condition])))
+        ours.append(asdict(_took([*cli, "cut", str(folder), "benchmark", *options])))
     shutil.rmtree(folder / "cuts", ignore_errors=True)
     return {"condition": condition, "cut": ours, "copy": bare}
 
@@ -96,12 +114,31 @@ def _took(command: list[str]) -> Took:
     """What a command took. Raises CalledProcessError where it fails."""
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    peak, ended = 0.0, 0
+    while not ended:
+        peak = max(peak, _held_mb(process.pid))
+        time.sleep(SAMPLED_S)
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     seconds = time.monotonic() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Took(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    # The largest process by itself is known exactly; of several the sum at the moments that were looked at.
+    return Took(seconds, usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss / 1024))
+
+
+def _held_mb(pid: int) -> float:
+    """Of a process and all below it the proportional set sizes: what several share counts once."""
+    held = 0.0
+    try:
+        tree = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.Error:
+        return held
+    for one in tree:
+        with suppress(OSError):  # it has ended
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+            held += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return held
 
 
 def _median(took: list[dict[str, float]], what: str = "seconds") -> float:
@@ -113,8 +150,11 @@ def _bars(figures: dict[str, Any]) -> dict[str, tuple[float, float]]:
     bars = {"stats, seconds": (_median(figures["stats"]), STATS_BAR_S)}
     bars["stats, peak MB"] = (max(one["peak_mb"] for one in figures["stats"]), MEMORY_BAR_MB)
     for name, cut in figures["cuts"].items():
-        bars[f"cut that keeps {name}, times the copy"] = (_median(cut["cut"]) / _median(cut["copy"]), CUT_BAR)
-        bars[f"cut that keeps {name}, peak MB"] = (max(one["peak_mb"] for one in cut["cut"]), MEMORY_BAR_MB)
+        bars[f"cut, {name}: times the bare copy of every column"] = (
+            _median(cut["cut"]) / _median(cut["copy"]),
+            CUT_BAR,
+        )
+        bars[f"cut, {name}: peak MB"] = (max(one["peak_mb"] for one in cut["cut"]), MEMORY_BAR_MB)
     return bars
 
 
@@ -124,7 +164,7 @@ def _show(console: Console, figures: dict[str, Any], bars: dict[str, tuple[float
         table.add_column(column, justify="left" if column == "measured" else "right")
     measured = {"stats": figures["stats"]}
     for name, cut in figures["cuts"].items():
-        measured |= {f"cut, {name} kept": cut["cut"], f"bare copy, {name} kept": cut["copy"]}
+        measured |= {f"cut, {name}": cut["cut"], f"bare copy of every column, {name}": cut["copy"]}
     for name, took in measured.items():
         table.add_row(name, *(f"{_median(took, what):.1f}" for what in ("seconds", "cpu_seconds", "peak_mb")))
     console.print(table)

@@ -32,6 +32,9 @@ VIDEOS, QUESTIONS, ATTEMPTS = 8, 10, 8
 ROWS_PER_SHARD = VIDEOS * QUESTIONS * ATTEMPTS
 TEMPLATES = 4
 
+_PLAN = "plan/part-00000.parquet"
+"""Written last, and at once: what was cut short before it is made again."""
+
 _MODEL = {"model": "teacher-1", "base_url": "http://127.0.0.1:1/v1"}
 _MEASURED = ("evidence_gain", "claim_min", "grounding_", "p_gold_blind", "p_gold_overview", "p_gold_evidence")
 _TEXT = (
@@ -45,7 +48,7 @@ def large_run(folder: Path, rows: int) -> RunStore:
     """A run of at least so many attempts, whole shards; made once for a folder."""
     shards = -(-rows // ROWS_PER_SHARD)
     store = RunStore(str(folder))
-    if len(store.finished("replay")) == shards:
+    if (folder / _PLAN).exists() and len(store.finished("replay")) == shards:
         return store
     config = RunConfig.model_validate(
         {"source": {"path": "q.jsonl", "videos": "v"}, "teacher": _MODEL, "captioner": _MODEL}
@@ -70,7 +73,9 @@ def _write_plan(folder: Path, shards: int) -> None:
     for shard in range(shards):
         table = parts[shard % TEMPLATES]
         tables.append(_with(_renamed(table, shard), "shard", pa.array([shard] * len(table))))
-    pq.write_table(pa.concat_tables(tables).cast(schema), folder / "plan/part-00000.parquet", compression="zstd")
+    whole = folder / f"{_PLAN}.tmp"
+    pq.write_table(pa.concat_tables(tables).cast(schema), whole, compression="zstd")
+    whole.replace(folder / _PLAN)
 
 
 def _planned(questions: Sequence[Question], shard: int) -> pa.Table:

@@ -55,6 +55,11 @@ def test_each_keeps_a_sound_attempt_and_drops_a_wrong_one(tmp_path: Path, name: 
     assert reasons(tmp_path / "wrong", name, **(SOUND | {"answer_correct": False})) == ["wrong answer"]
 
 
+@pytest.mark.parametrize("name", [name for name in preset_names() if name != "strict"])
+def test_an_answer_that_was_not_judged_is_dropped_and_not_called_wrong(tmp_path: Path, name: str) -> None:
+    assert reasons(tmp_path, name, **(SOUND | {"answer_correct": None})) == ["answer not judged"]
+
+
 @pytest.mark.parametrize(
     ("name", "found", "reason"),
     [

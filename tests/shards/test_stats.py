@@ -15,6 +15,7 @@ from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.captions import Usage
 from schemas.errors import Failure, UserError
+from tests.shards.cutting import cut
 from tests.shards.runs import GOOD, begin, commit, question, trajectory, tree, verdict
 
 
@@ -42,6 +43,19 @@ def test_conservation_holds_for_every_preset_and_restriction(rows: Rows, name: s
     assert sum(found.statuses.values()) == found.planned == found.kept + sum(loss.rows for loss in found.losses)
     counts = [found.planned, *(found.reached[level] for level in LEVELS)]
     assert counts == sorted(counts, reverse=True)
+
+
+def test_what_is_kept_without_an_answer_or_a_verdict_reached_neither(rows: Rows, store: RunStore) -> None:
+    found = funnel(rows, where("rolled_out"))
+    assert found.reached == {"captioned": 6, "answered": 3, "verified": 3, "kept": 10}
+    assert found.spared == {"captioned": 4, "answered": 3}
+    assert (found.planned, sum(loss.rows for loss in found.losses)) == (12, 2)
+    (unseen,) = collect(rows, where("rolled_out"), "status = 'gave_up'").groups["protocol"]
+    assert unseen.reached == {"captioned": 1, "answered": 0, "verified": 0, "kept": 1}
+    cut(store.url, "all", None, "rolled_out", "sft", thinning={"per_question": 1})
+    told = json.loads(store.storage.read("cuts/all/lineage.json"))
+    assert (told["reached"]["answered"], told["spared"]) == (3, {"answered": 2})
+    assert "2 met the condition without an answer." in store.storage.read("cuts/all/README.md").decode()
 
 
 def test_presets_keep_what_they_say(rows: Rows) -> None:
@@ -171,6 +185,7 @@ def test_json_has_stable_names_and_is_strict(store: RunStore, capsys: pytest.Cap
         "questions": 6,
         "questions_kept": 1,
         "verifier_tokens": 80,
+        "replay_usd": 0.0,
         "usd_per_kept": None,
     }
     assert found["spent"]["teach"]["cost_usd"] is None

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from jobs import stats_tables
@@ -118,17 +119,14 @@ def test_zooms_are_measured_in_seconds_and_as_shares_of_the_video(rows: Rows) ->
     assert spread["zoom_share"].mean == 3.0 / 64 and spread["zoom_position"].mean == 3.5 / 64
 
 
-def test_what_is_infinite_is_left_out_of_means_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_finite_number_is_unknown_and_json_stays_strict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = numbered(str(tmp_path), [0.25, math.inf, math.nan])
     stats(rows.store.url, None, True)
     found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     assert found["means"]["evidence_gain"]["verified"] == {"mean": 0.25, "rows": 1}
-    assert (found["distributions"]["evidence_gain"]["rows"], found["distributions"]["evidence_gain"]["not_finite"]) == (
-        1,
-        2,
-    )
-    stats(rows.store.url, None, False)
-    assert "1 (2 not finite)" in capsys.readouterr().out
+    assert found["distributions"]["evidence_gain"]["rows"] == 1
 
 
 def test_the_worst_shards_stand_first(rows: Rows) -> None:
@@ -161,6 +159,29 @@ def test_dollars_per_kept_row_are_of_all_calls(rows: Rows) -> None:
     assert everything.usd_per_kept is None  # one price is unknown
     priced = collect(rows, preset("default"), "shard = 0")
     assert (priced.usd_per_kept, priced.groups["attempt"][0].known_usd) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("role", "price", "expected"),
+    [
+        ("verifier", None, None),
+        ("judge", {"input": 1.0, "output": 2.0}, None),
+        ("judge", {"input": 0, "output": 0}, 0.5),
+    ],
+)
+def test_what_a_paid_verifier_or_judge_costs_is_not_taken_for_nothing(
+    store: RunStore, role: str, price: object, expected: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paid = {"backend": "endpoint", "model": "m", "base_url": "http://127.0.0.1:1/v1", "price": price}
+    path = Path(store.storage.path("run.yaml"))
+    run = yaml.safe_load(path.read_text())
+    run["config"][role] = paid
+    path.write_text(yaml.safe_dump(run))
+    found = collect(Rows(store), preset("default"), "shard = 0")
+    assert (found.usd_per_kept, found.replay_usd) == (expected, None if expected is None else 0.0)
+    stats(store.url, "shard = 0", False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("what replay cost `zoomtrail calls` tells" in said) == (expected is None)
 
 
 def test_two_runs_stand_side_by_side(store: RunStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Replay on real pixels: what was recorded is found again, what was altered is caught, evidence is weighed."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -315,6 +316,29 @@ def test_attempts_at_a_video_are_asked_about_together_and_one_that_cannot_be_lea
     one, refused, two = judged(tree, trajectory, bad, other, scorer=calm)
     assert calm.calls[0] > together and one.p_gold_steps == two.p_gold_steps == first.p_gold_steps
     assert refused.error is not None and refused.error.kind == "prompt_too_long" and refused.p_gold_steps is None
+
+
+class Dazed(Squeamish):
+    """Loses count of dogs."""
+
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
+        try:
+            return super().score(probes)
+        except Rejected:
+            return Scores([(math.nan,) * len(probe.choices) for probe in probes], tokens_read=1)
+
+
+def test_a_probability_that_is_no_number_is_a_failure_of_its_attempt_alone(
+    zoomed: tuple[CaptionTree, Trajectory],
+) -> None:
+    tree, trajectory = zoomed
+    dogs = trajectory.question.model_copy(update={"text": "What does the dog do?"})
+    bad = trajectory.model_copy(update={"trajectory_id": "bad", "attempt": 2, "question": dogs})
+    dazed = Dazed()
+    dazed.calls = []
+    sound, failed = judged(tree, trajectory, bad, scorer=dazed)
+    assert sound.p_gold_evidence == 0.25 and sound.error is None
+    assert failed.error is not None and failed.error.kind == "not_finite" and failed.p_gold_steps is None
 
 
 def test_permutations_average_over_the_orders_of_the_choices(zoomed: tuple[CaptionTree, Trajectory]) -> None:
