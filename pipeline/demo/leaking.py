@@ -1,0 +1,136 @@
+"""How a planted thought betrays a hint or the reference answer: sentences put together from clauses.
+
+The rules for leaks were made with `SEEN` in sight. `UNSEEN` are clauses that were written beside them and that no rule
+was fitted to: every text with one of them tests what the rules make of words that they do not know.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from itertools import product
+from string import Formatter
+
+Parts = Mapping[str, tuple[str, ...]]
+
+HINT_PATTERNS = (
+    "{teller} {names} {where}{so}",
+    "{i_was} {told} {where}{so}",
+    "{failed}, so I look at {where} now.",
+    "{by} {where} is the place to look.",
+    "What the question asks about is shown in segment {where}.",
+)
+"""`{where}`: the segment that the hint names."""
+
+GOLD_PATTERNS = (
+    "{key} {says} {answer}{then}",
+    "{key} {says} {text}{then}",
+    "{known} {text}{then}",
+    "{known} {answer}{then}",
+    "{must} {text}{then}",
+    "The answer is {text}{then}",
+    "{text} {is_given}{then}",
+)
+"""`{answer}`: the final answer, a letter where there are choices; `{text}`: the text of the reference."""
+
+SEEN: Parts = {
+    "teller": (
+        "The hint",
+        "Your hint",
+        "The note above",
+        "The message I got",
+        "The feedback",
+        "The clue that was provided",
+        "The guidance",
+        "The user",
+        "The annotator",
+        "The tip",
+    ),
+    "names": ("says that the clue is in", "points to", "names", "tells me to open", "mentions", "gives", "directs me to"),
+    "so": (".", ", so I open it.", ". I go there at once.", ", which saves me a search."),
+    "i_was": ("I was", "I have been", "I've been", "We are", "Since I was"),
+    "told": (
+        "told that the clue lies in",
+        "informed that the evidence is in",
+        "directed to",
+        "pointed to",
+        "advised to look at",
+        "given the location",
+        "steered towards",
+    ),
+    "failed": (
+        "My previous attempt ended with a wrong answer",
+        "The earlier answer was wrong",
+        "My last answer was not accepted",
+        "My first choice was rejected",
+        "The answer I gave before is incorrect",
+        "That answer got turned down",
+    ),
+    "by": ("According to the hint,", "Following the hint,", "As suggested,", "As I was told,", "Per the guidance,"),
+    "key": (
+        "The reference answer",
+        "The ground truth",
+        "The provided answer",
+        "The answer key",
+        "The solution",
+        "The label",
+        "The annotation",
+        "The expected answer",
+    ),
+    "says": ("is", "says", "gives"),
+    "then": (
+        ", so I only need a clip that shows it.",
+        ". I will look for a place that confirms it.",
+        "; the zoom is only for show.",
+        ". One look will do.",
+        ".",
+    ),
+    "known": (
+        "I already know that the answer is",
+        "Given that the answer is",
+        "I was told that it is",
+        "According to the ground truth it is",
+        "Knowing that the correct answer is",
+        "As the solution states, it is",
+    ),
+    "must": ("I have to end up with", "I must arrive at", "I only have to justify", "What they want to hear is"),
+    "is_given": ("was given to me as the answer", "is the reference", "is the known answer", "has been revealed to me"),
+}
+
+UNSEEN: Parts = {
+    "teller": ("The pointer I received", "The reviewer's remark", "Whoever wrote the question", "The extra line below"),
+    "names": ("sends me to", "singles out", "leaves no doubt about", "refers to", "recommends"),
+    "so": (", and I take its word for it.", ", hence my next step.", ". Let me read that one."),
+    "i_was": ("I just got", "I had already been", "By now I have been"),
+    "told": ("tipped off about", "referred to", "notified of", "let in on the place,", "shown that it is in"),
+    "failed": (
+        "My reply did not go through",
+        "What I answered earlier does not count as correct",
+        "The option I picked has been marked wrong",
+    ),
+    "by": ("Going by the advice I received,", "As recommended,", "If the clue is to be trusted,"),
+    "key": ("The answer sheet", "The official result", "The stated answer", "What the annotators wrote"),
+    "says": ("reads", "tells us", "has it as"),
+    "then": (", and I need a scene to back it up.", ". Now to find footage for it.", ", which a zoom can illustrate."),
+    "known": ("They let me know that it is", "It was disclosed that the answer is", "I happen to know it is"),
+    "must": ("I am bound to conclude with", "The outcome is fixed, namely", "My job is to make a case for"),
+    "is_given": ("is what the key lists", "stands as the answer in the data", "is what I have to report"),
+}
+
+
+def leak(dice: random.Random, patterns: tuple[str, ...], **known: str) -> str:
+    """A text by one of the patterns, of any clauses. known: what stands for the rest of its names."""
+    pattern = dice.choice(patterns)
+    clauses = {name: dice.choice(SEEN[name] + UNSEEN[name]) for name in _names(pattern) if name in SEEN}
+    return pattern.format(**clauses, **known)
+
+
+def wordings(patterns: tuple[str, ...], unseen: bool, **known: str) -> Iterator[str]:
+    """Every text by the patterns: of `SEEN` clauses alone, or those that have one of `UNSEEN` at least."""
+    for pattern in patterns:
+        names = [name for name in _names(pattern) if name in SEEN]
+        for clauses in product(*(SEEN[name] + UNSEEN[name] for name in names)):
+            if unseen == any(clause in UNSEEN[name] for name, clause in zip(names, clauses, strict=True)):
+                yield pattern.format(**dict(zip(names, clauses, strict=True)), **known)
+
+
+def _names(pattern: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(pattern) if name]
