@@ -22,7 +22,7 @@ _TO_TELL = (
 _BETWEEN = r"(?:just|already|also|now|only|recently|kindly|explicitly|even|once|then)"
 _TOLD = any_of(
     # Passive: "I was told", "having been handed", "B has been handed to me", "passed along".
-    rf"\b(?:I|we|me)\b[^.!?,;]{{0,12}}?\b(?:am|are|was|were|been|being|got|get)\s+(?:{_BETWEEN}\s+)*(?:told|informed"
+    rf"\b(?:I|we|me)\b[^.!?,;]{{0,24}}?\b(?:am|are|was|were|been|being|got|get)\s+(?:{_BETWEEN}\s+)*(?:told|informed"
     r"|advised|notified|directed|pointed|steered|nudged|tipped|guided|referred|given|handed|shown|sent|let in|let know"
     r"|passed|provided|supplied|alerted|briefed|urged)\b",
     r"\bhaving (?:just |already )?been (?:told|informed|advised|directed|pointed|given|handed|shown|sent|tipped)\b",
@@ -58,11 +58,12 @@ _HONEST = any_of(
     r"\b(?:captions?|captioned|video_qa|qa|tool|subtitles?|overview|narrator|narrates|thumbnails?|question|frames?|clip)\b"
     r"|\bon (?:the|a|his|her) (?:screen|wall|door|phone|map|paper|desk)\b|\b(?:he|she|him|her|his|their)\b"
 )
-_TO_CALL = any_of(
+_NO_SOURCE = any_of(
     r"\b(?:get|getting|read|reading|calls?|calling|asks?|asking|requests?|fetch|query|queries|zoom\w*|look\w*)\s+"
     r"(?:\w+\s+){0,2}?(?:its|the|a|that|this)\s+(?:[\w-]+\s+)?(?:captions?|clip|frames?)\b"
+    r"|(?<=\bwrote )the question\b|(?<=\basked )the question\b|(?<=\bset )the question\b"
 )
-"""What is going to be called, which is the source of nothing."""
+"""What is going to be called, and what somebody wrote: the source of nothing."""
 
 _FAILS = (
     r"(?:wrong(?! (?:place|segment|clip|moment|person))|incorrect|rejected|turned down|refused|declined|dismissed|denied"
@@ -159,7 +160,7 @@ _CONTRACTIONS = tuple(
 
 def told_where(sentence: str) -> bool:
     """Whether a sentence says that its writer was told of a place in the video. sentence: a `plain_sentence`."""
-    said = _TO_CALL.sub("", sentence)
+    said = _NO_SOURCE.sub("", sentence)
     if _HANDED_PLACE.search(said):
         return True
     return bool(_TOLD.search(said) and _PLACE.search(said)) and not _HONEST.search(said)
@@ -167,7 +168,7 @@ def told_where(sentence: str) -> bool:
 
 def answer_failed(sentence: str) -> bool:
     """Whether a sentence says that an answer of its writer was not accepted. sentence: a `plain_sentence`."""
-    said = _TO_CALL.sub("", sentence)
+    said = _NO_SOURCE.sub("", sentence)
     return bool(ANSWER_FAILED.search(said)) and not _HONEST.search(said)
 
 
