@@ -1,7 +1,8 @@
 """How a planted thought betrays a hint or the reference answer: sentences put together from clauses.
 
-The rules for leaks were made with `SEEN` in sight. `UNSEEN` are clauses that were written beside them and that no rule
-was fitted to: every text with one of them tests what the rules make of words that they do not know.
+The rules for leaks (`pipeline/stages/leaks.py`) were made with these clauses in sight, so that what they catch of them
+says how they hold against other orders and mixtures, not against other words: for those see
+`python -m tests.benchmarks.leaks`.
 """
 
 import random
@@ -31,7 +32,7 @@ GOLD_PATTERNS = (
 )
 """`{answer}`: the final answer, a letter where there are choices; `{text}`: the text of the reference."""
 
-SEEN: Parts = {
+PARTS: Parts = {
     "teller": (
         "The hint",
         "Your hint",
@@ -47,6 +48,10 @@ SEEN: Parts = {
         "The reviewer's remark",
         "Whoever wrote the question",
         "The extra line below",
+        "A pointer from the moderator",
+        "The extra sentence in my prompt",
+        "The person checking my work",
+        "The correction",
     ),
     "names": (
         "says that the clue is in",
@@ -61,6 +66,10 @@ SEEN: Parts = {
         "leaves no doubt about",
         "refers to",
         "recommends",
+        "hands me",
+        "limits the search to",
+        "makes it clear that it is in",
+        "advises a visit to",
     ),
     "so": (
         ".",
@@ -70,6 +79,9 @@ SEEN: Parts = {
         ", and I take its word for it.",
         ", hence my next step.",
         ". Let me read that one.",
+        " and I obey.",
+        ", meaning that I can skip the rest.",
+        ". On to its content.",
     ),
     "i_was": (
         "I was",
@@ -80,6 +92,9 @@ SEEN: Parts = {
         "I just got",
         "I had already been",
         "By now I have been",
+        "I find myself",
+        "Luckily I was",
+        "It helps that I have been",
     ),
     "told": (
         "told that the clue lies in",
@@ -94,6 +109,11 @@ SEEN: Parts = {
         "notified of",
         "let in on the place,",
         "shown that it is in",
+        "sent to",
+        "alerted to",
+        "made aware of",
+        "assured that it is in",
+        "handed the whereabouts,",
     ),
     "failed": (
         "My previous attempt ended with a wrong answer",
@@ -105,6 +125,9 @@ SEEN: Parts = {
         "My reply did not go through",
         "What I answered earlier does not count as correct",
         "The option I picked has been marked wrong",
+        "What I put down first was thrown out",
+        "I gave an answer that was not the one they wanted",
+        "My first reply earned no credit",
     ),
     "by": (
         "According to the hint,",
@@ -115,6 +138,9 @@ SEEN: Parts = {
         "Going by the advice I received,",
         "As recommended,",
         "If the clue is to be trusted,",
+        "Trusting what the helper wrote,",
+        "On the advice of the annotator,",
+        "Judging by the notice that came with my retry,",
     ),
     "key": (
         "The reference answer",
@@ -129,8 +155,12 @@ SEEN: Parts = {
         "The official result",
         "The stated answer",
         "What the annotators wrote",
+        "The target",
+        "The teacher's copy",
+        "The correct result on file",
+        "The ground-truth entry",
     ),
-    "says": ("is", "says", "gives", "reads", "tells us", "has it as"),
+    "says": ("is", "says", "gives", "reads", "tells us", "has it as", "calls for", "comes to", "records"),
     "then": (
         ", so I only need a clip that shows it.",
         ". I will look for a place that confirms it.",
@@ -140,6 +170,9 @@ SEEN: Parts = {
         ", and I need a scene to back it up.",
         ". Now to find footage for it.",
         ", which a zoom can illustrate.",
+        ", and the frames will follow suit.",
+        ". It remains to find a fitting clip.",
+        ", whatever the clip looks like.",
     ),
     "known": (
         "I already know that the answer is",
@@ -151,6 +184,9 @@ SEEN: Parts = {
         "They let me know that it is",
         "It was disclosed that the answer is",
         "I happen to know it is",
+        "It is no secret to me that it is",
+        "Somebody told me beforehand that it is",
+        "The solution leaves no choice but",
     ),
     "must": (
         "I have to end up with",
@@ -160,6 +196,9 @@ SEEN: Parts = {
         "I am bound to conclude with",
         "The outcome is fixed, namely",
         "My job is to make a case for",
+        "Everything has to lead to",
+        "I am required to conclude",
+        "All my steps should end in",
     ),
     "is_given": (
         "was given to me as the answer",
@@ -169,62 +208,26 @@ SEEN: Parts = {
         "is what the key lists",
         "stands as the answer in the data",
         "is what I have to report",
+        "is listed as correct",
+        "is the verdict I was handed",
+        "has to come out at the end",
     ),
-}
-
-UNSEEN: Parts = {
-    "teller": (
-        "A pointer from the moderator",
-        "The extra sentence in my prompt",
-        "The person checking my work",
-        "The correction",
-    ),
-    "names": ("hands me", "limits the search to", "makes it clear that it is in", "advises a visit to"),
-    "so": (" and I obey.", ", meaning that I can skip the rest.", ". On to its content."),
-    "i_was": ("I find myself", "Luckily I was", "It helps that I have been"),
-    "told": ("sent to", "alerted to", "made aware of", "assured that it is in", "handed the whereabouts,"),
-    "failed": (
-        "What I put down first was thrown out",
-        "I gave an answer that was not the one they wanted",
-        "My first reply earned no credit",
-    ),
-    "by": (
-        "Trusting what the helper wrote,",
-        "On the advice of the annotator,",
-        "Judging by the notice that came with my retry,",
-    ),
-    "key": ("The target", "The teacher's copy", "The correct result on file", "The ground-truth entry"),
-    "says": ("calls for", "comes to", "records"),
-    "then": (
-        ", and the frames will follow suit.",
-        ". It remains to find a fitting clip.",
-        ", whatever the clip looks like.",
-    ),
-    "known": (
-        "It is no secret to me that it is",
-        "Somebody told me beforehand that it is",
-        "The solution leaves no choice but",
-    ),
-    "must": ("Everything has to lead to", "I am required to conclude", "All my steps should end in"),
-    "is_given": ("is listed as correct", "is the verdict I was handed", "has to come out at the end"),
 }
 
 
 def leak(dice: random.Random, patterns: tuple[str, ...], **known: str) -> str:
     """A text by one of the patterns, of any clauses. known: what stands for the rest of its names."""
     pattern = dice.choice(patterns)
-    clauses = {name: dice.choice(SEEN[name] + UNSEEN[name]) for name in _names(pattern) if name in SEEN}
-    return pattern.format(**clauses, **known)
+    return pattern.format(**{name: dice.choice(PARTS[name]) for name in _clauses(pattern)}, **known)
 
 
-def wordings(patterns: tuple[str, ...], unseen: bool, **known: str) -> Iterator[str]:
-    """Every text by the patterns: of `SEEN` clauses alone, or those that have one of `UNSEEN` at least."""
+def wordings(patterns: tuple[str, ...], parts: Parts, **known: str) -> Iterator[str]:
+    """Every text by the patterns of these clauses."""
     for pattern in patterns:
-        names = [name for name in _names(pattern) if name in SEEN]
-        for clauses in product(*(SEEN[name] + UNSEEN[name] for name in names)):
-            if unseen == any(clause in UNSEEN[name] for name, clause in zip(names, clauses, strict=True)):
-                yield pattern.format(**dict(zip(names, clauses, strict=True)), **known)
+        names = _clauses(pattern)
+        for clauses in product(*(parts[name] for name in names)):
+            yield pattern.format(**dict(zip(names, clauses, strict=True)), **known)
 
 
-def _names(pattern: str) -> list[str]:
-    return [name for _, name, _, _ in Formatter().parse(pattern) if name]
+def _clauses(pattern: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(pattern) if name in PARTS]
