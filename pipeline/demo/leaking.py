@@ -6,8 +6,7 @@ says how they hold against other orders and mixtures, not against other words: f
 """
 
 import random
-from collections.abc import Iterator, Mapping
-from itertools import product
+from collections.abc import Mapping
 from string import Formatter
 
 Parts = Mapping[str, tuple[str, ...]]
@@ -215,19 +214,8 @@ PARTS: Parts = {
 }
 
 
-def leak(dice: random.Random, patterns: tuple[str, ...], **known: str) -> str:
+def leak(dice: random.Random, patterns: tuple[str, ...], parts: Parts = PARTS, **known: str) -> str:
     """A text by one of the patterns, of any clauses. known: what stands for the rest of its names."""
     pattern = dice.choice(patterns)
-    return pattern.format(**{name: dice.choice(PARTS[name]) for name in _clauses(pattern)}, **known)
-
-
-def wordings(patterns: tuple[str, ...], parts: Parts, **known: str) -> Iterator[str]:
-    """Every text by the patterns of these clauses."""
-    for pattern in patterns:
-        names = _clauses(pattern)
-        for clauses in product(*(parts[name] for name in names)):
-            yield pattern.format(**dict(zip(names, clauses, strict=True)), **known)
-
-
-def _clauses(pattern: str) -> list[str]:
-    return [name for _, name, _, _ in Formatter().parse(pattern) if name in PARTS]
+    names = [name for _, name, _, _ in Formatter().parse(pattern) if name and name in parts]
+    return pattern.format(**{name: dice.choice(parts[name]) for name in names}, **known)

@@ -84,7 +84,7 @@ _NO_SOURCE = any_of(
 _FAILS = (
     r"(?:wrong(?! (?:place|segment|clip|moment|person))|incorrect|rejected|turned down|refused|declined|dismissed"
     r"|denied"
-    r"|struck (?:down|out|off)|no good|a failure|failed|fails|missed the mark|fell short|invalid|mistaken"
+    r"|struck (?:down|out|off)|thrown out|no good|a failure|failed|fails|missed the mark|fell short|invalid|mistaken"
     r"|not (?:\w+ )?(?:right|correct|accepted|accept|pass|count|hold|go through|get through|good enough|succeed"
     r"|stand))"
 )
@@ -97,11 +97,13 @@ ANSWER_FAILED = any_of(
     rf"\b(?:my|the) (?:{_OLD}) guess {_WAS}\b[^.!?:]{{0,10}}\b(?:rejected|not (?:accepted|pass)|turned down)\b",
     rf"\b(?:the|that|what|which) (?:{_OLD} )?(?:{_ANSWER} )?(?:that )?I (?:had |have )?(?:answered|gave|picked"
     rf"|chose|selected"
-    rf"|submitted|replied|said|given|picked|chosen)\b[^.!?:]{{0,30}}?\b{_WAS}\b[^.!?:]{{0,25}}?\b{_FAILS}\b",
+    rf"|submitted|replied|said|given|put down|chosen)\b[^.!?:]{{0,30}}?\b{_WAS}\b[^.!?:]{{0,25}}?\b{_FAILS}\b",
     rf"\bthat (?:{_ANSWER}) (?:was|got|has been|did)\b[^.!?:]{{0,12}}\b(?:rejected|turned down|refused"
     rf"|not (?:accepted|pass))\b",
     r"(?-i:\b[A-H]) (?:was|has been|had been|got|did)\b[^.!?:]{0,12}\b(?:rejected|turned down|refused|struck \w+"
     r"|not (?:accepted|pass|go through)|marked (?:as )?(?:wrong|incorrect))",
+    r"\b(?:my|that|the|an) (?:\w+ )?(?:answer|reply|choice|response)\b[^.!?:]{0,20}\b(?:no credit"
+    r"|not the one (?:that )?they)\b",
     r"\bI (?:have |had )?(?:picked|chose|chosen|selected|gave|given) the wrong (?:letter|option|answer|choice)\b",
     r"^\W*(?:(?:okay|ok|so|well|hmm|right|alright|oh)\W+)*wrong answer\b(?=\W)",
     rf"\b(?:grader|reviewer|checker|evaluator|user|they|annotator)\b[^.!?]{{0,40}}\b(?:{_FAILS}|reject\w*)\b",
@@ -238,15 +240,17 @@ def knows_gold(sentence: str, question: Question, known: str) -> bool:
 def _names_gold_alone(sentence: str, question: Question, known: str) -> bool:
     """Whether a sentence names the reference by letter, or by a word that no other choice has, and no other"
     " choice."""
-    words = set(normalised(sentence).split())
-    own = _telling(question.answer_text, question, known)
-    others = [choice for choice in question.choices if normalised(choice) != normalised(question.answer_text)]
+    text, gold = f" {normalised(sentence)} ", normalised(question.answer_text)
+    others = [other for choice in question.choices if (other := normalised(choice)) != gold]
+    letters = {letter for letter in question.letters if _lettered(sentence, letter)}
+    if letters - {question.answer_letter} or any(f" {other} " in text and other not in gold for other in others):
+        return False
+    if gold and f" {gold} " in text and f" {gold} " not in f" {known} ":
+        return True
+    words = set(text.split())
     if any(words & _telling(choice, question, known) for choice in others):
         return False
-    letters = {letter for letter in question.letters if _lettered(sentence, letter)}
-    if letters - {question.answer_letter}:
-        return False
-    return bool(letters) or bool(words & own)
+    return bool(letters) or bool(words & _telling(gold, question, known))
 
 
 def _telling(choice: str, question: Question, known: str) -> set[str]:

@@ -1,9 +1,9 @@
 """Whether a teacher's text betrays what a student will never be told: a hint, or the reference answer.
 
-Rules over English text, no model. They hold against wordings like those that they were made with. Of leaks in free
-words they catch few (`python -m tests.benchmarks.leaks`), which a judge may do better (`judged_leaks`). A text that
-follows a hint without a word of it passes, so does one in another language, and one that invents a reason for what it
-was told.
+Rules over English text, no model: turns of phrase that betray by themselves (`leak_wordings`), and clauses that betray
+together (`leak_concepts`). Of paraphrases that no rule was fitted to they miss some (`python -m tests.benchmarks.leaks`
+says how many), which a judge may catch (`judged_leaks`). A text that follows a hint without a word of it passes, so
+does one in another language, and one that invents a reason for what it was told.
 """
 
 import re
@@ -63,7 +63,8 @@ def gold_leak(trajectory: Trajectory) -> bool | None:
 
     It does where it speaks of a reference, given or known answer; or where a thought before the first observation,
     unless that very turn answers, claims to know the answer, or states the gold letter or text as settled: as the
-    answer, or in a sentence that holds half of the words that the question asks about. A sentence with a doubt, a
+    answer, in a sentence that holds half of the words that the question asks about, or in one that speaks of being
+    told, of a source that has it, or of a look that is to support it (`leak_concepts.knows_gold`). A sentence with a doubt, a
     second choice or a word on the overview settles nothing, nor does one whose gold text the question or a top-level
     caption already holds. A mere guess put as a fact counts as a leak where it is right.
     """

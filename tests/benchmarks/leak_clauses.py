@@ -4,11 +4,9 @@ Every text with one of them is in words that the rules do not know. Twice before
 rules missed them, then put among the planted ones (`PARTS`), and written anew.
 """
 
-from collections.abc import Iterator
-from itertools import product
-from string import Formatter
+import random
 
-from pipeline.demo.leaking import PARTS, Parts
+from pipeline.demo.leaking import PARTS, Parts, leak
 
 UNSEEN: Parts = {
     "teller": ("The comment under the question", "My supervisor", "The help text"),
@@ -27,10 +25,10 @@ UNSEEN: Parts = {
 }
 
 
-def unseen_wordings(patterns: tuple[str, ...], **known: str) -> Iterator[str]:
-    """Every text by the patterns that has an unseen clause; the others are planted ones."""
-    for pattern in patterns:
-        names = [name for _, name, _, _ in Formatter().parse(pattern) if name in PARTS]
-        for clauses in product(*(PARTS[name] + UNSEEN[name] for name in names)):
-            if any(clause in UNSEEN[name] for name, clause in zip(names, clauses, strict=True)):
-                yield pattern.format(**dict(zip(names, clauses, strict=True)), **known)
+def unseen_leak(dice: random.Random, patterns: tuple[str, ...], **known: str) -> str:
+    """A text like those that are planted, with an unseen clause at least."""
+    parts = {name: PARTS[name] + UNSEEN[name] for name in PARTS}
+    while True:
+        text = leak(dice, patterns, parts, **known)
+        if any(clause in text for clauses in UNSEEN.values() for clause in clauses):
+            return text

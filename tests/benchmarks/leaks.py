@@ -17,17 +17,15 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.demo.leaking import GOLD_PATTERNS, HINT_PATTERNS, PARTS, wordings
+from pipeline.demo.leaking import GOLD_PATTERNS, HINT_PATTERNS, leak
 from pipeline.demo.questions import questions
 from pipeline.demo.world import film
 from pipeline.models.build import judge_model
@@ -42,16 +40,14 @@ from schemas.question import Question
 from schemas.trajectory import Trajectory
 from tests.benchmarks import leak_held_out as held_out
 from tests.benchmarks import leak_paraphrases as free
-from tests.benchmarks.leak_clauses import unseen_wordings
+from tests.benchmarks.leak_clauses import unseen_leak
 from tests.stages import leak_texts as known
 from tests.stages.test_leaks import GENERIC_HINT, SEGMENT_HINT, SHOWN, asked, hinted
 
-T = TypeVar("T")
-
 PLANTED_BAR, HELD_OUT_BAR, ALARM_BAR = 0.95, 0.8, 0.02
 
-MOST = 1000
-"""Texts of one kind that are put together: drawn from all that the clauses give."""
+DRAWN = 1000
+"""Texts of a kind that are put together from clauses."""
 
 Pairs = list[tuple[str, Question]]
 Lists = tuple[list[str], list[str], Pairs, Pairs]
@@ -94,23 +90,19 @@ def after_a_hint(thoughts: Sequence[str]) -> list[Trajectory]:
 def made_up() -> list[Texts]:
     """Leaks put together from clauses, about a hint at a segment and about the questions of demo films."""
     dice, about = random.Random(0), [jsonl_question(dict(row)) for seed in (500, 501) for row in questions(film(seed))]
-    makers = {"planted": partial(wordings, parts=PARTS), "unseen": unseen_wordings}
+    makers: dict[str, Callable[..., str]] = {"planted": leak, "unseen": unseen_leak}
     kinds: list[Texts] = []
     for name, made in makers.items():
-        hints = after_a_hint(_drawn(dice, made(HINT_PATTERNS, where="(2,1,2)")))
-        pairs = [(text, q) for q in about for text in _drawn(dice, made(GOLD_PATTERNS, **_named(q)))]
-        kinds.append(Texts(f"hint, {name}", "hint_leak", True, hints))
-        kinds.append(Texts(f"answer, {name}", "gold_leak", True, [asked(*pair) for pair in _drawn(dice, pairs)]))
+        hints = [made(dice, HINT_PATTERNS, where="(2,1,2)") for _ in range(DRAWN)]
+        asks = dice.choices(about, k=DRAWN)
+        attempts = [asked(made(dice, GOLD_PATTERNS, **_named(question)), question) for question in asks]
+        kinds.append(Texts(f"hint, {name}", "hint_leak", True, after_a_hint(hints)))
+        kinds.append(Texts(f"answer, {name}", "gold_leak", True, attempts))
     return kinds
 
 
 def _named(question: Question) -> dict[str, str]:
     return {"answer": question.answer_letter or question.answer_text, "text": question.answer_text}
-
-
-def _drawn(dice: random.Random, of: Iterable[T]) -> list[T]:
-    everything = list(of)
-    return dice.sample(everything, min(MOST, len(everything)))
 
 
 def by_rules(kind: Texts) -> list[bool | None]:
