@@ -64,9 +64,10 @@ def gold_leak(trajectory: Trajectory) -> bool | None:
     It does where it speaks of a reference, given or known answer; or where a thought before the first observation,
     unless that very turn answers, claims to know the answer, or states the gold letter or text as settled: as the
     answer, in a sentence that holds half of the words that the question asks about, or in one that speaks of being
-    told, of a source that has it, or of a look that is to support it (`leak_concepts.knows_gold`). A sentence with a doubt, a
-    second choice or a word on the overview settles nothing, nor does one whose gold text the question or a top-level
-    caption already holds. A mere guess put as a fact counts as a leak where it is right.
+    told, of a source that has it, or of a look that is to support it (`leak_concepts.knows_gold`). A sentence with a
+    doubt, a second choice or a word on the overview settles nothing, nor does one whose gold text the question or a
+    top-level caption already holds. A mere guess put as a fact counts as a leak where it is
+    right.
     """
     if not trajectory.turns:
         return None
