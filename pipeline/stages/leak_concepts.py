@@ -48,7 +48,7 @@ _TOLD = any_of(
     r"(?! (?:of|on) )",
     r"\b(?:clue|note|remark|message|user|prompt|instructions?|information|line|sentence|notice|person (?:\w+ing"
     r"|who)|system|problem statement|help)\b"
-    rf"[^.!?]{{0,45}}?\b(?:{_TO_TELL}|trusted|(?:provided|supplied|given|received|handed|got|above|below))\b",
+    rf"[^.!?]{{0,45}}?\b(?:{_TO_TELL}|trusted|(?:provided|supplied|given|received|handed|got|above|below|came with))\b",
     r"\bas (?:I (?:was|have been|am) )?(?:suggested|advised|recommended|told|hinted|directed|indicated"
     r"|disclosed)\s*(?:[,;]|$)",
     r"\bit says here\b|\bthanks to the (?:additional|extra|further|new) \w+|\b(?:insider|advance|prior) knowledge\b"
@@ -59,7 +59,7 @@ _TOLD = any_of(
 """That somebody let the writer know something, or told it to do something."""
 
 _PLACE = any_of(
-    r"\(\s*\d{1,6}\s*(?:,\s*\d{1,6}\s*)+\)|\bsegments? \d|\b(?:first|second|third|fourth|last) (?:segment|half"
+    r"\(\s*\d{1,6}\s*(?:,\s*\d{1,6}\s*)*\)|\bsegments? \d|\b(?:first|second|third|fourth|last) (?:segment|half"
     r"|quarter)\b",
     r"\d\s*s(?:ec\w*)?\s*(?:to|-|and|until)\s*\d|\bthis video\b|\bwhere (?:to look|the \w+ (?:is|lies|happens"
     r"|can))\b",
@@ -224,12 +224,12 @@ def answer_failed(sentence: str) -> bool:
     return bool(ANSWER_FAILED.search(said)) and not _HONEST.search(said)
 
 
-def knows_gold(sentence: str, question: Question, known: str) -> bool:
+def knows_gold(sentence: str, question: Question) -> bool:
     """Whether a sentence from before the first look treats the reference as known: names it, without another choice,
-    as something that was told, that is to be shown or that a source holds. known: normalised text shown before."""
+    as something that was told, that is to be shown or that a source holds."""
     if PRETENDS.search(sentence):
         return True
-    if CITES.search(sentence) or _DOUBT.search(sentence) or not _names_gold_alone(sentence, question, known):
+    if CITES.search(sentence) or _DOUBT.search(sentence) or not _names_gold_alone(sentence, question):
         return False
     if any(of.search(sentence) for of in (_TOLD, _SOURCE_SAYS, _BOUND, _SERVES)):
         return True
@@ -237,7 +237,7 @@ def knows_gold(sentence: str, question: Question, known: str) -> bool:
     return lettered and not TENTATIVE.search(sentence) and not _ASIDE.search(sentence)
 
 
-def _names_gold_alone(sentence: str, question: Question, known: str) -> bool:
+def _names_gold_alone(sentence: str, question: Question) -> bool:
     """Whether a sentence names the reference by letter, or by a word that no other choice has, and no other"
     " choice."""
     text, gold = f" {normalised(sentence)} ", normalised(question.answer_text)
@@ -245,18 +245,18 @@ def _names_gold_alone(sentence: str, question: Question, known: str) -> bool:
     letters = {letter for letter in question.letters if _lettered(sentence, letter)}
     if letters - {question.answer_letter} or any(f" {other} " in text and other not in gold for other in others):
         return False
-    if gold and f" {gold} " in text and f" {gold} " not in f" {known} ":
+    if gold and f" {gold} " in text and f" {gold} " not in f" {normalised(question.text)} ":
         return True
     words = set(text.split())
-    if any(words & _telling(choice, question, known) for choice in others):
+    if any(words & _telling(choice, question) for choice in others):
         return False
-    return bool(letters) or bool(words & _telling(gold, question, known))
+    return bool(letters) or bool(words & _telling(gold, question))
 
 
-def _telling(choice: str, question: Question, known: str) -> set[str]:
-    """The words of a choice that neither the question, nor what was shown, nor another choice holds."""
+def _telling(choice: str, question: Question) -> set[str]:
+    """The words of a choice that neither the question nor another choice holds."""
     rest = [other for other in question.choices if normalised(other) != normalised(choice)]
-    elsewhere: Collection[str] = set(f"{known} {normalised(question.text)} {' '.join(map(normalised, rest))}".split())
+    elsewhere: Collection[str] = set(f"{normalised(question.text)} {' '.join(map(normalised, rest))}".split())
     return {w for w in normalised(choice).split() if w not in elsewhere and not WEIGHTLESS.fullmatch(w)}
 
 

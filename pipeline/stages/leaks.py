@@ -77,7 +77,7 @@ def gold_leak(trajectory: Trajectory) -> bool | None:
     known = normalised("\n".join([trajectory.question.text, *(line.caption for line in captions)]))
     ahead = [said for thought in before_looking(trajectory) for said in _said(thought)]
     question = trajectory.question
-    return any(_settles(said, question, known) or knows_gold(said, question, known) for said in ahead)
+    return any(_settles(said, question, known) or knows_gold(said, question) for said in ahead)
 
 
 def first_told(trajectory: Trajectory) -> int | None:

@@ -46,6 +46,9 @@ from tests.stages.test_leaks import GENERIC_HINT, SEGMENT_HINT, SHOWN, asked, hi
 
 PLANTED_BAR, HELD_OUT_BAR, ALARM_BAR = 0.95, 0.8, 0.02
 
+PLACES = ("(2)", "(2,1)", "(1), (2)", "(2,1,2)", "(2,1,2), (2,1,3)", "this video")
+"""As hints name them, from the top level to the lowest."""
+
 DRAWN = 1000
 """Texts of a kind that are put together from clauses."""
 
@@ -93,7 +96,7 @@ def made_up() -> list[Texts]:
     makers: dict[str, Callable[..., str]] = {"planted": leak, "unseen": unseen_leak}
     kinds: list[Texts] = []
     for name, made in makers.items():
-        hints = [made(dice, HINT_PATTERNS, where="(2,1,2)") for _ in range(DRAWN)]
+        hints = [made(dice, HINT_PATTERNS, where=dice.choice(PLACES)) for _ in range(DRAWN)]
         asks = dice.choices(about, k=DRAWN)
         attempts = [asked(made(dice, GOLD_PATTERNS, **_named(question)), question) for question in asks]
         kinds.append(Texts(f"hint, {name}", "hint_leak", True, after_a_hint(hints)))

@@ -146,7 +146,8 @@ def test_odd_texts_are_judged_in_time_that_grows_with_their_length() -> None:
 # x
 def test_planted_leaks_are_caught_in_whatever_way_their_clauses_are_mixed() -> None:
     dice = random.Random(0)
-    hints = [leak(dice, HINT_PATTERNS, where="(2,1,2)") for _ in range(300)]
+    places = ("(2)", "(2,1)", "(1), (2)", "(2,1,2), (2,1,3)", "this video")  # as hints name them
+    hints = [leak(dice, HINT_PATTERNS, where=dice.choice(places)) for _ in range(300)]
     golds = [leak(dice, GOLD_PATTERNS, answer="B", text=SIGN.answer_text) for _ in range(300)]
     assert len(set(hints)) > 150 and len(set(golds)) > 150
     missed = [text for text in hints if not hint_leak(hinted(text, "It is green."), SHOWN)]
