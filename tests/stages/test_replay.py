@@ -287,12 +287,12 @@ def test_a_leak_is_a_column(zoomed: tuple[CaptionTree, Trajectory], walked: tupl
 
 
 class Shown(Reader):
-    """Keeps what each probe showed: its pictures, in order."""
+    """Keeps what each question was shown: its pictures, in order."""
 
     probes: list[tuple[bytes, ...]]
 
     def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
-        for probe in probes:
+        for probe in (probe for probe in probes if probe.choices != YES_NO):
             self.probes.append(tuple(p for message in probe.messages for p in message.parts if isinstance(p, bytes)))
         return super().score(probes)
 
