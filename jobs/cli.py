@@ -93,12 +93,15 @@ def verify(
     answer_by: Annotated[Literal["letter", "text"], typer.Option(help="How it names a choice.")] = "letter",
     permutations: Annotated[int, typer.Option(min=1, help="Orders in which it is shown the choices.")] = 1,
     screens: Annotated[bool, typer.Option("--screens", help="Also by four frames, and by frames in disorder.")] = False,
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="Another setting, such as verifier.rollouts=8.")
+    ] = NO_CHANGES,
     address: Annotated[str, typer.Option(help="Ray cluster to use: `local`, `auto` or an address.")] = "local",
 ) -> None:
     """Replay a run with another verifier, whose verdicts stand beside the first one's. Asks no teacher."""
     from jobs.verify import Another, verify
 
-    verify(run, Another(model, base_url, name, answer_by, permutations, screens), address)
+    verify(run, Another(model, base_url, name, answer_by, permutations, screens, tuple(changes)), address)
 
 
 @app.command()

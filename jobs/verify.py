@@ -1,12 +1,14 @@
 """`zoomtrail verify`: verdicts by another model, beside the run's own."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.changes import parsed
 from jobs.generate import carry_out, ray_session
 from jobs.job_file import faults
 from jobs.runs import Run, absolute
@@ -18,13 +20,15 @@ from schemas.config import RunConfig, VerifierConfig, fingerprint, stage_setting
 from schemas.errors import UserError
 from schemas.generation import judged_by, with_changes
 
+_SAID_OTHERWISE = ("backend", "model", "path", "base_url")
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Another:
     """A further verifier. model: a folder, a hub name, or with base_url what a server calls it. name: of its verdicts,
-    by default the last part of the model's."""
+    by default the last part of the model's. changes: its other settings, as in `--set`."""
 
     model: str
     base_url: str = ""
@@ -32,6 +36,7 @@ class Another:
     answer_by: str = "letter"
     permutations: int = 1
     screens: bool = False
+    changes: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:
@@ -49,11 +54,24 @@ class Another:
             where["path"] = str(Path(self.model).resolve())
         elif self.model.startswith((".", "~", "/")) or self.model.count("/") != 1:
             raise UserError(f"--model {self.model}: there is no such folder, and no name on the hub is written so")
+        document = with_changes({"verifier": where | asked}, _settings(self.changes))["verifier"]
         try:
-            found: VerifierConfig = TypeAdapter(VerifierConfig).validate_python(where | asked)
+            found: VerifierConfig = TypeAdapter(VerifierConfig).validate_python(document)
         except ValidationError as error:
             raise UserError(f"verifier: {faults(error)}") from error
         return found
+
+
+def _settings(changes: Sequence[str]) -> dict[str, Any]:
+    """Settings of the verifier by dotted name. Raises UserError for those of another part of the run, which is taken as
+    it was made, and for what has an option of its own."""
+    found = parsed(changes)
+    for name in found:
+        if not name.startswith("verifier."):
+            raise UserError(f"--set {name}: only settings of the verifier, such as verifier.rollouts=8")
+        if name.split(".")[1] in _SAID_OTHERWISE:
+            raise UserError(f"--set {name}: say it by --model and --base-url")
+    return found
 
 
 def verify(run: str, another: Another, address: str) -> None:

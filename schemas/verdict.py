@@ -63,10 +63,11 @@ class Verdict(Record):
     n_claims: int
     """Statements about what is seen that were made after a zoom."""
     claims_supported: float | None
-    """Share of them to which the verifier says yes (p >= 0.5) on the frames of the latest zoom, of a half of it, or of
-    an earlier one."""
+    """Share of them to which the verifier says yes (p >= 0.5) on the frames of the latest zoom, or else of either half
+    of it or of any earlier one: the highest of these counts, so that more looks make a statement easier to support."""
     claim_min: float | None
-    """The lowest of their probabilities of yes."""
+    """The lowest, over the statements, of that highest probability of yes, as against no. A local model is asked for
+    both in small letters; of a server `Yes` counts with `yes`."""
     grounding_iou: float | None
     """Temporal IoU of the union of zooms and the union of clue intervals, by seconds."""
     grounding_recall: float | None
@@ -92,7 +93,8 @@ class Verdict(Record):
     where a question asks for no search."""
     p_gold_disordered: float | None = None
     """The same given overview and zooms with their frames in random order under the same times (`verifier.screens`):
-    as high as p_gold_evidence where the order of events does not matter."""
+    as high as p_gold_evidence where the order of events does not matter. None where the true second is burnt into the
+    pixels (love_r1), which would give the order away."""
     answer_judged_by: str | None = None
     """What decided on answer_correct: letter, number, text or judge."""
     judge_said: str | None = None
@@ -104,10 +106,14 @@ class Verdict(Record):
     judge_gold_leak: bool | None = None
     """As gold_leak, in the judge's opinion (`judge.leaks`), by the texts alone; None where it did not say."""
     pass_rate: float | None = None
-    """How often the verifier answers rightly by the overview alone, in 0..1: the difficulty of the question. Of an open
-    one the share of `verifier.rollouts` answers drawn at temperature 1; of one of choice it is p_gold_overview."""
+    """How often the verifier answers rightly by the overview alone, in 0..1: the difficulty of the question. Of a
+    question of choice it is p_gold_overview where that is exact, which is what the share of right ones among answers
+    drawn at temperature 1 tends to, without their noise and cost; where a server gives samples alone, the plain share
+    of right ones among them. Of an open one the share of right ones among `verifier.rollouts` drawn answers: without a
+    judge those that no rule decides count as wrong, and it is None where a rule decides none."""
     n_rollouts: int | None = None
-    """Drawn answers behind pass_rate, those that a rule or the judge decided on; 0 of a question of choice."""
+    """Drawn answers behind pass_rate, without those that the judge did not decide on; 0 where none were drawn, and
+    where pass_rate is an exact probability."""
     think_chars: int | None = None
     """Characters of all thoughts."""
     n_invalid: int | None = None

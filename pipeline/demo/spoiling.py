@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.demo import wording
+from pipeline.demo.leaking import GOLD_PATTERNS, HINT_PATTERNS, leak
 from pipeline.demo.plants import Plant
 from pipeline.demo.truth import scenes_in, statements, truths
 from pipeline.demo.world import BACKGROUNDS, COLOURS, COUNTS, DIRECTIONS, FAMILIES, KINDS, SIZES, Film
@@ -20,25 +21,6 @@ from schemas.trajectory import Action
 GROUPS: tuple[tuple[str, ...], ...] = (*FAMILIES, COLOURS, KINDS, SIZES, DIRECTIONS, BACKGROUNDS, COUNTS)
 """Words that can stand in for one another in a statement."""
 
-_GOLD_LEAKS = (
-    "The correct answer is {answer}, so I only need a clip that shows it.",
-    "The reference answer is {text}. I will look for a place that confirms it.",
-    "I already know that the answer is {text}; the zoom is only for show.",
-    "According to the ground truth it is {text}.",
-    "Given that the answer is {answer}, the right moment has to be found.",
-    "The answer is {text}.",
-    "The provided answer says {text}, so I need to justify it.",
-    "It is {text}, as the solution states.",
-)
-_HINT_LEAKS = (
-    "The hint says that what the question asks about is shown in {where}.",
-    "According to the hint I should look at {where}.",
-    "What the question asks about is shown in segment {where}.",
-    "My previous attempt ended with a wrong answer, so I look at {where} now.",
-    "I was told that the clue lies in {where}.",
-    "Following the hint, {where} is the place to look.",
-    "Since the earlier answer was wrong and {where} was pointed out to me, I trust that place.",
-)
 _AGAIN = "once more, to be sure"
 _SPAN = re.compile(r"\d+(?:\.\d+)? s to \d+(?:\.\d+)? s")
 _SEGMENT = re.compile(r"\(\d+(?:, ?\d+)+\)")
@@ -119,8 +101,8 @@ def wrong_answer(moment: Moment, step: Step) -> Step:
 def hint_copied(moment: Moment, step: Step, hint: str) -> Step:
     """The turn after a hint, with a thought that betrays it."""
     where = re.search(r"\*\*(.*?)\*\*", hint)
-    leak = moment.plant.dice.choice(_HINT_LEAKS).format(where=where[1] if where else "this video")
-    return replace(step, think=f"{leak} {step.think}")
+    said = leak(moment.plant.dice, HINT_PATTERNS, where=where[1] if where else "this video")
+    return replace(step, think=f"{said} {step.think}")
 
 
 def _gold(moment: Moment) -> Step:
@@ -240,8 +222,8 @@ def _gold_leaked(moment: Moment, step: Step) -> Step:
         return step
     gold = moment.plant.question.answer_text
     (answer,) = _answer(moment, gold)
-    leak = moment.plant.dice.choice(_GOLD_LEAKS).format(answer=answer.answer, text=gold)
-    return replace(step, think=f"{leak} {step.think}")
+    said = leak(moment.plant.dice, GOLD_PATTERNS, answer=answer.answer or "", text=gold)
+    return replace(step, think=f"{said} {step.think}")
 
 
 def _no_zoom_needed(moment: Moment, step: Step) -> Step:

@@ -115,11 +115,13 @@ class Embedder(Protocol):
 @dataclass(frozen=True)
 class Scores:
     """probabilities: for each probe that of each choice, 1 in all. tokens_read: prefilled for them. waited_s: seconds
-    that the model waited for pictures to be decoded and resized."""
+    that the model waited for pictures to be decoded and resized. named: for each probe that was answered by samples
+    the index of the choice that each names, None for none; None for one that was scored; empty where all were."""
 
     probabilities: list[tuple[float, ...]]
     tokens_read: int
     waited_s: float = 0.0
+    named: Sequence[Sequence[int | None] | None] = ()
 
 
 class Scorer(Protocol):

@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import sha256
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pipeline.leases import Link
 from pipeline.links import Alone
@@ -32,8 +32,16 @@ _LEAST = 1e-12
 _PICTURE = "picture "
 
 Probabilities = tuple[float, ...]
-Scored = tuple[Probabilities, int]
-"""Of one probe: the probabilities of its choices, and the tokens that were read for them."""
+
+
+class Scored(NamedTuple):
+    """Of one probe: the probabilities of its choices, the tokens that were read for them, and of samples the choices
+    that they name."""
+
+    probabilities: Probabilities
+    tokens_read: int
+    named: tuple[int | None, ...] | None = None
+
 
 Score = Callable[[ChoiceQuestion], Awaitable[Scored]]
 T = TypeVar("T")
@@ -42,9 +50,10 @@ T = TypeVar("T")
 class EndpointScorer:
     """Scores choices by what a server answers. Replies are durable, and none is asked for twice: see `EndpointModel`.
 
-    Where choices are named by letters and the server gives log-probabilities, a probe is one call for one token
-    (`by_first_token`). Elsewhere it is `samples` answers at temperature 1 (`by_samples`). Which of the two it is, a
-    trial decides once per run, and `name` then says it: `model@logprobs` or `model@8 samples`.
+    Where the server gives log-probabilities, a probe whose choices are letters, or yes and no, is one call for one
+    token (`by_first_token`). Any other is `samples` answers at temperature 1 (`by_samples`). Whether it does, a trial
+    decides once per run, and `name` then says it: `model@logprobs`, `model@8 samples`, or `model@8 samples, claims by
+    logprobs` where choices are named by their texts.
     """
 
     def __init__(self, config: EndpointVerifier, calls: CallStore, link: Link | None = None) -> None:
@@ -61,16 +70,28 @@ class EndpointScorer:
 
     def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         """See `Scorer`. Raises Rejected where a probe was refused, or came without the log-probabilities that this
-        run is scored by; Fatal where the server does not answer."""
+        run is scored by, or with no choice among them, which would say nothing; Fatal where the server does not
+        answer."""
         return asyncio.run_coroutine_threadsafe(self._scored(probes), self._loop).result()
 
     async def _scored(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         async with self._finding:
             if self._lists is None:
                 self._lists = await self._found()
-                self.name += "@logprobs" if self._lists else f"@{self._config.samples} samples"
-        scored = await self._in_turn(probes, self._by_first_token if self._lists else self._by_samples)
-        return Scores([probabilities for probabilities, _ in scored], sum(read for _, read in scored))
+                self.name += self._way()
+        scored = await self._in_turn(probes, self._by_first_token_or_samples)
+        probabilities, read, named = zip(*scored, strict=True) if scored else ((), (), ())
+        return Scores(list(probabilities), sum(read), named=named)
+
+    def _way(self) -> str:
+        if not self._lists:
+            return f"@{self._config.samples} samples"
+        by_text = self._config.answer_by == "text"
+        return f"@{self._config.samples} samples, claims by logprobs" if by_text else "@logprobs"
+
+    async def _by_first_token_or_samples(self, probe: ChoiceQuestion) -> Scored:
+        by_token = self._config.answer_by == "letter" or tuple(probe.choices) == YES_NO
+        return await (self._by_first_token(probe) if self._lists and by_token else self._by_samples(probe))
 
     async def _in_turn(self, probes: Sequence[ChoiceQuestion], score: Score) -> list[Scored]:
         """Each probe is sent when the one is answered that has most of its pictures: the server's prefix cache holds
@@ -87,10 +108,8 @@ class EndpointScorer:
         return await _all(tasks)
 
     async def _found(self) -> bool:
-        """Whether the run is scored by log-probabilities. The finding is kept among the calls: all its workers agree,
+        """Whether the server gives log-probabilities. The finding is kept among the calls: all its workers agree,
         and so do they after a restart, whichever server answers by then."""
-        if self._config.answer_by == "text":
-            return False
         key = content_id({"scored by log-probabilities": self._config.model, **identified(self._config)})
         finding = await asyncio.to_thread(self._calls.get, key)
         if finding is None:
@@ -104,14 +123,18 @@ class EndpointScorer:
         tokens = first_tokens(response)
         if not tokens:
             raise Rejected("no_log_probabilities", f"{self._config.model} gave none, and this run is scored by them")
-        return by_first_token(tokens, probe.choices), reply.usage.prompt_tokens
+        if not any(_names(token, choice) for token, _ in tokens for choice in probe.choices):
+            raise Rejected("no_choice_listed", f"{self._config.model} lists no choice among its likeliest first tokens")
+        return Scored(by_first_token(tokens, probe.choices), reply.usage.prompt_tokens)
 
     async def _by_samples(self, probe: ChoiceQuestion) -> Scored:
         held_to = probe.choices if self._config.structured else ()
         respond, numbers = self._speaker.respond, range(self._config.samples)
         replies = await _all(respond(probe.messages, sample=n, choices=held_to) for n in numbers)
         texts = [answer_in(reply.text) if held_to else reply.text for reply, _ in replies]
-        return by_samples(texts, probe.choices), sum(reply.usage.prompt_tokens for reply, _ in replies)
+        read = sum(reply.usage.prompt_tokens for reply, _ in replies)
+        named = tuple(named_choice(text, probe.choices) for text in texts)
+        return Scored(by_samples(texts, probe.choices), read, named)
 
 
 def leaders(probes: Sequence[ChoiceQuestion]) -> list[int | None]:

@@ -1,10 +1,11 @@
 """How far two verifiers of one run agree."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from math import isfinite
 from statistics import StatisticsError, correlation, fmean
 
-from pipeline.shards.condition import Condition
+from pipeline.shards.condition import Clause, Condition
 from pipeline.shards.funnel import loss_sql
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
@@ -12,7 +13,9 @@ from pipeline.store import RunStore
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of the attempts that both verifiers judged. verifier: the other one's name, "" for the run's own.
+    """Of the attempts that both verifiers judged, and on which they could differ: those that every clause keeps that a
+    verifier has no part in. What such a clause drops, both drop, which would pass for agreement. verifier: the other
+    one's name, "" for the run's own.
 
     both, neither: kept by both under a condition, by none. kappa: Cohen's, 1 for full agreement, 0 for what chance
     would give; None where each always says the same. mean_difference: of their p_gold_evidence, in 0..1; correlation:
@@ -76,9 +79,22 @@ def _correlation(these: list[float], those: list[float]) -> float | None:
     return found if isfinite(found) else None
 
 
+_MEASURED = re.compile(
+    r"\b(?:p_gold_\w+|evidence_gain|gain_per_step|claims_supported|claim_min|pass_rate|n_rollouts)\b"
+)
+"""Columns that a verifier fills."""
+
+
+def without_verifier(condition: Condition) -> Condition:
+    """What is left of a condition without the clauses that look at what a verifier measured."""
+    left = tuple(clause for clause in condition.clauses if not _MEASURED.search(clause.sql))
+    return replace(condition, clauses=left or (Clause("", "true"),))
+
+
 def _judged(store: RunStore, condition: Condition) -> Judged:
     rows = Rows(store)
     kept = f"{loss_sql(rows, condition)} IS NULL AS kept"
-    judged = "verified AND status <> 'failed'"  # where there is no trajectory there was nothing to judge
+    # Where there is no trajectory there was nothing to judge.
+    judged = f"verified AND status <> 'failed' AND ({loss_sql(rows, without_verifier(condition))}) IS NULL"
     found = rows.query(f"SELECT trajectory_id, {kept}, p_gold_evidence FROM rows WHERE {judged}")
     return {row["trajectory_id"]: (row["kept"], row["p_gold_evidence"]) for row in found}

@@ -16,12 +16,15 @@ Answered = tuple[str, Question]
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found of an answer. correct: None where the judge did not say; said, call: see `Judgement`."""
+    """What was found of an answer. correct: None where the judge did not say; said, call: see `Judgement`.
+
+    decided: false of an answer that no rule finds right or wrong, and that is taken for wrong without a judge."""
 
     correct: bool | None
     by: Literal["letter", "text", "number", "judge"]
     said: str | None = None
     call: str = ""
+    decided: bool = True
 
 
 async def judged(given: Sequence[Answered], judge: ChatModel | None, stage: str) -> list[Judged]:
@@ -40,4 +43,4 @@ def _ruled(answer: str, question: Question, rules_alone: bool) -> Judged | None:
     ruled = ruling(answer, question)
     if ruled is not None:
         return Judged(ruled.correct, ruled.by)
-    return Judged(False, "text") if rules_alone else None
+    return Judged(False, "text", decided=False) if rules_alone else None

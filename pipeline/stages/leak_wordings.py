@@ -3,7 +3,7 @@
 import re
 
 
-def _any(*patterns: str) -> re.Pattern[str]:
+def any_of(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
@@ -21,7 +21,7 @@ _TOLD_WHAT = (
     r"|\bto (?:look|check|go|focus|search) (?:at|in|into|there|on)\b)"
 )
 
-SPEAKS_OF_A_HINT = _any(
+SPEAKS_OF_A_HINT = any_of(
     # A hint, clue or piece of advice as a thing that was given; "the caption hints at" and "a hint of red" are not.
     r"\b(?:the|this|that|your|my|given|provided|latest|new|above)\s+hint\b(?!\s+of\b)",
     r"\b(?:the|those|these|your|given|provided|above)\s+hints\b(?!\s+(?:of|at|in|from)\b)",
@@ -39,7 +39,7 @@ SPEAKS_OF_A_HINT = _any(
     r"(?:told|informed|advised|points?|pointed|directs?|directed|gave|sent) me\b",
     r"\byou (?:told|pointed|directed|sent|gave)\b",
 )
-SPEAKS_OF_A_WRONG_ANSWER = _any(
+SPEAKS_OF_A_WRONG_ANSWER = any_of(
     rf"{_NOT_THEIRS}\b{_EARLIER}\s+{_TRY}\b(?!\s+(?:to|by|of|options?|choices?|at (?!this|the question))\b)"
     rf"[^.!?]{{0,50}}?\b{_WRONG}",
     rf"{_NOT_THEIRS}\b(?:first|last)\s+{_TRY}\s+(?:was|were|turned|ended|got|had been|has been|proved)\b"
@@ -62,8 +62,8 @@ SPEAKS_OF_A_WRONG_ANSWER = _any(
 )
 """Of the teacher's own earlier answer, which no turn holds; a wrong place or a person's wrong answer is not meant."""
 
-OF_A_TOOL = _any(r"\b(?:video_qa|qa|tool|captions?|captioner|subtitles?)\b")
-PLACES_THE_ANSWER = _any(
+OF_A_TOOL = any_of(r"\b(?:video_qa|qa|tool|captions?|captioner|subtitles?)\b")
+PLACES_THE_ANSWER = any_of(
     r"\b(?:what (?:the question|is|was|I)\b[^.!?]{0,15}\b(?:ask\w*|seek|sought|want\w*|need\w*)\b(?:\s+\w+){0,2}"
     r"|the question['’]s \w+|(?:the|all) (?:answer|evidence"
     r"|(?:asked|asked-about|requested|relevant|needed|sought|key|right|correct) \w+))"
@@ -72,12 +72,12 @@ PLACES_THE_ANSWER = _any(
 )
 """`path`: the segment in which a sentence says that the answer is shown."""
 
-REASONED = _any(r"\b(?:because|since|therefore|hence|thus|so|as|captions?|overview)\b|\d\s*s(?:ec\w*)?\b")
+REASONED = any_of(r"\b(?:because|since|therefore|hence|thus|so|as|captions?|overview)\b|\d\s*s(?:ec\w*)?\b")
 
 _NO_ANSWER = r"(?!s|\s+(?:answer\s+)?(?:choices?|options?|candidates?|alternatives?|formats?|types?|by|from|of)\b)"
 _REFERENCE = r"(?:reference|ground[- ]truth|gold(?:en)?|official|annotated|labell?ed|known)"
 _GIVEN = r"(?:given|provided|supplied|revealed|disclosed)"
-SPEAKS_OF_THE_REFERENCE = _any(
+SPEAKS_OF_THE_REFERENCE = any_of(
     rf"\b{_REFERENCE}\s+(?:answer|solution|choice|option|letter)\b{_NO_ANSWER}",
     r"\bground[- ]truths?\b|\banswer[- ]keys?\b|\bgold (?:label|standard)\b",
     rf"\b(?:the|this|that|your)\s+{_GIVEN}\s+(?:correct\s+)?(?:answer|solution)\b{_NO_ANSWER}",
@@ -97,7 +97,7 @@ SPEAKS_OF_THE_REFERENCE = _any(
 )
 """Of an answer that was known beforehand; "the given answer choices" and "the answer given by video_qa" are not."""
 
-KNOWS_AHEAD = _any(
+KNOWS_AHEAD = any_of(
     r"(?<!to )\bknow (?:that )?(?:the )?(?:correct |right )?(?:answer|solution|which (?:option|choice|letter))\b",
     r"\b(?:answer|solution) is (?:already )?known\b|\bI (?:already )?have the (?:right |correct )?answer\b",
     r"\bonly need (?:a|the|some|any) (?:\w+ )?(?:clip|frames?|evidence|place|segment|moment)\b[^.!?]{0,20}"
@@ -105,7 +105,7 @@ KNOWS_AHEAD = _any(
 )
 """Of knowing the answer: a leak before the first look only."""
 
-TENTATIVE = _any(
+TENTATIVE = any_of(
     r"\?|\b(?:if|whether|may|might|could|would|should|can(?! be (?:seen|found))|cannot|likely|unlikely)\b",
     r"\b(?:probabl[ey]|perhaps|possibl[ey]|maybe|seems?|seemed|appears? to|suggests?|leans?|leaning|guess\w*)\b",
     r"\b(?:hypothes\w+|assum\w+|suspect|suppose|plausible|candidates?|think|believe|expect|tentative\w*)\b",
@@ -114,21 +114,21 @@ TENTATIVE = _any(
 )
 """A question, a doubt, a condition, a choice between several, or what is still to be found out."""
 
-PLAN = _any(
+PLAN = any_of(
     r"[,;:—–-]\s*(?:(?:so|but|and|which|now|then|yet|still)\s+)?"
     r"(?:I(?:['’]ll| will| only| just| still| need| have| should| must| look| zoom)|let me|the zoom|all)\b.*$",
     r",\s*not\b.*$",
 )
 """What follows a statement and takes nothing back of it."""
 
-CITES = _any(
+CITES = any_of(
     r"\b(?:overview|captions?|subtitles?|thumbnails?|visible|high-level|low-level|already see|common knowledge)\b",
     r"\b(?:frames?|video|clip|segment \d+|images?|pictures?)\s+(?:(?:already|clearly|also)\s+)?"
     r"(?:shows?|mentions?|describes?|says?|displays?|depicts?|summari[sz]es?)\b",
 )
 """What a teacher may know an answer from before its first look."""
 
-WEIGHTLESS = _any(
+WEIGHTLESS = any_of(
     r"\b(?:a|after|an|and|are|be|been|by|clip|did|do|does|film|for|from|had|has|have|how|in|is|it|its|many)\b",
     r"\b(?:much|of|on|or|say|says|scene|that|the|there|this|to|at|video|was|were|what|when|where|which|who|whom|whose|why|with)\b",
 )

@@ -1,14 +1,15 @@
 """Whether a teacher's text betrays what a student will never be told: a hint, or the reference answer.
 
-Rules over English text, no model. They hold against wordings like those that they were made with. Of leaks in free
-words they catch few (`python -m tests.benchmarks.leaks`), which a judge may do better (`judged_leaks`). A text that
-follows a hint without a word of it passes, so does one in another language, and one that invents a reason for what it
-was told.
+Rules over English text, no model: turns of phrase that betray by themselves (`leak_wordings`), and clauses that betray
+together (`leak_concepts`). Of paraphrases that no rule was fitted to they miss some (`python -m tests.benchmarks.leaks`
+says how many), which a judge may catch (`judged_leaks`). A text that follows a hint without a word of it passes, so
+does one in another language, and one that invents a reason for what it was told.
 """
 
 import re
 from collections.abc import Iterable
 
+from pipeline.stages.leak_concepts import answer_failed, knows_gold, plain_sentence, told_where
 from pipeline.stages.leak_wordings import (
     CITES,
     KNOWS_AHEAD,
@@ -31,6 +32,7 @@ COPIED_WORDS = 6
 """Words in a row that a text shares with a hint, and with nothing else that was shown, before it counts as copied."""
 
 _RIGHT = r"(?:correct|right|true|actual) (?:answer|option|choice)"
+_WHAT_IT_IS = r"(?:answer|solution|option|choice|it|word|text|count|number|total|outcome|result)(?: \w+)?(?: \w+)?"
 _SURELY = r"(?:(?:clearly|certainly|surely|definitely|obviously|simply) )?"
 
 
@@ -50,7 +52,7 @@ def hint_leak(trajectory: Trajectory, shown: str) -> bool | None:
     if first is None:
         return None
     written = [visible(turn) for turn in trajectory.turns[first:]]
-    if any(_speaks_of_a_hint(sentence) for text in written for sentence in sentences(text)):
+    if any(_speaks_of_a_hint(sentence) for text in written for sentence in _said(text)):
         return True
     secret = _runs_of_words(hint.text for hint in trajectory.hints) - _runs_of_words([shown])
     return bool(secret & _runs_of_words(written)) or _places_the_unseen(trajectory, first)
@@ -61,18 +63,21 @@ def gold_leak(trajectory: Trajectory) -> bool | None:
 
     It does where it speaks of a reference, given or known answer; or where a thought before the first observation,
     unless that very turn answers, claims to know the answer, or states the gold letter or text as settled: as the
-    answer, or in a sentence that holds half of the words that the question asks about. A sentence with a doubt, a
-    second choice or a word on the overview settles nothing, nor does one whose gold text the question or a top-level
-    caption already holds. A mere guess put as a fact counts as a leak where it is right.
+    answer, in a sentence that holds half of the words that the question asks about, or in one that speaks of being
+    told, of a source that has it, or of a look that is to support it (`leak_concepts.knows_gold`). A sentence with a
+    doubt, a second choice or a word on the overview settles nothing, nor does one whose gold text the question or a
+    top-level caption already holds. A mere guess put as a fact counts as a leak where it is
+    right.
     """
     if not trajectory.turns:
         return None
-    if any(SPEAKS_OF_THE_REFERENCE.search(visible(turn)) for turn in trajectory.turns):
+    if any(SPEAKS_OF_THE_REFERENCE.search(said) for turn in trajectory.turns for said in _said(visible(turn))):
         return True
     captions = trajectory.overview.captions if trajectory.overview else ()
     known = normalised("\n".join([trajectory.question.text, *(line.caption for line in captions)]))
-    ahead = [sentence for thought in before_looking(trajectory) for sentence in sentences(thought)]
-    return any(_settles(sentence, trajectory.question, known) for sentence in ahead)
+    ahead = [said for thought in before_looking(trajectory) for said in _said(thought)]
+    question = trajectory.question
+    return any(_settles(said, question, known) or knows_gold(said, question) for said in ahead)
 
 
 def first_told(trajectory: Trajectory) -> int | None:
@@ -89,8 +94,13 @@ def visible(turn: Turn) -> str:
     return "\n".join([turn.think, *(action.query for action in turn.actions if action.query)])
 
 
+def _said(text: str) -> list[str]:
+    """The sentences of a text, as the rules read them."""
+    return [plain_sentence(sentence) for sentence in sentences(text)]
+
+
 def _speaks_of_a_hint(sentence: str) -> bool:
-    if SPEAKS_OF_A_HINT.search(sentence):
+    if SPEAKS_OF_A_HINT.search(sentence) or told_where(sentence) or answer_failed(sentence):
         return True
     return any(not OF_A_TOOL.search(match[0]) for match in SPEAKS_OF_A_WRONG_ANSWER.finditer(sentence))
 
@@ -139,13 +149,18 @@ def _settles(sentence: str, question: Question, known: str) -> bool:
     if KNOWS_AHEAD.search(sentence) or (question.answer_letter and _names_letter(said, question.answer_letter)):
         return True
     others = [other for choice in question.choices if not _holds(gold, other := normalised(choice))]
-    if not _holds(words, gold) or any(_holds(words, other) for other in others):
+    if not _holds(words, gold) or any(_holds(words, other) for other in others) or _in_small_letters(said, question):
         return False
-    if _named_as(words, rf"(?:answer|solution|option|choice|it)(?: \w+)? (?:is|be|s) {_SURELY}{{gold}}", gold):
+    if _named_as(words, rf"{_WHAT_IT_IS} (?:is|be|s|reads|says|spells) {_SURELY}{{gold}}", gold):
         return True
     return _named_as(words, rf"{{gold}} is {_RIGHT}", gold) or (
         not _holds(known, gold) and _answers(words, gold, question)
     )
+
+
+def _in_small_letters(said: str, question: Question) -> bool:
+    """Whether a reference in capitals, as of a sign, stands in a sentence as a common word: `fish` for `FISH`."""
+    return question.answer_text.isupper() and question.answer_text not in said
 
 
 def _named_as(words: str, pattern: str, gold: str) -> bool:

@@ -119,10 +119,10 @@ class ReplayStage:
         judging = judged([*finals.values(), *draws], self._yes_no, self.name)
         found, leaky = await asyncio.gather(judging, self._leaks(trajectories))
         of_final = dict(zip(finals, map(_answer_columns, found), strict=False))
-        right: dict[str, list[bool]] = {name: [] for name in drawn}
+        of_draws: dict[str, list[Judged]] = {name: [] for name in drawn}
         for (_, question), one in zip(draws, found[len(finals) :], strict=True):
-            right[question.question_id] += [] if one.correct is None else [one.correct]
-        rates = {name: _pass_rate(of_draws) for name, of_draws in right.items()}
+            of_draws[question.question_id].append(one)
+        rates = {name: _pass_rate(drawn_answers) for name, drawn_answers in of_draws.items()}
         return [
             v.model_copy(update=of_final.get(v.trajectory_id, {}) | rates.get(v.question_id, {}) | leaks)
             for v, leaks in zip(verdicts, leaky, strict=True)
@@ -242,8 +242,12 @@ def _answer_columns(found: Judged) -> Columns:
     }
 
 
-def _pass_rate(right: Sequence[bool]) -> Columns:
-    return {"pass_rate": sum(right) / len(right) if right else None, "n_rollouts": len(right)}
+def _pass_rate(drawn: Sequence[Judged]) -> Columns:
+    """Of drawn answers to an open question; nothing is known where neither a rule nor a judge decided on any."""
+    right = [one.correct for one in drawn if one.correct is not None]
+    if not any(one.decided for one in drawn if one.correct is not None):
+        return {"pass_rate": None, "n_rollouts": 0}
+    return {"pass_rate": sum(right) / len(right), "n_rollouts": len(right)}
 
 
 def _unjudged(trajectory: Trajectory, failure: Failure | None) -> Verdict:

@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from math import isfinite
 from random import Random
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.models.chat import ChoiceQuestion, Pictures, Scorer, with_pixels
 from pipeline.stages import checks, claims
@@ -81,10 +81,12 @@ class Verifier:
         scored = iter(await self._scored([probe for of_attempt in probes for probe, _ in of_attempt], read))
         found: list[Columns] = []
         for of_attempt, asked in zip(looks, probes, strict=True):
-            p = [next(scored)[gold] for _, gold in asked]
+            answers = [(next(scored), gold) for _, gold in asked]
+            p = [one.probabilities[gold] for one, gold in answers]
             n_orders = len(asked) // len(of_attempt) if of_attempt else 0
             means = [fmean(p[i * n_orders : (i + 1) * n_orders]) for i in range(len(of_attempt))]
-            found.append(_evidence_columns(dict(zip(of_attempt, means, strict=True))))
+            columns = _evidence_columns(dict(zip(of_attempt, means, strict=True)))
+            found.append(columns | _sampled_pass_rate(answers[:n_orders]))  # "step 0", the overview, comes first
         return found
 
     def _looks(self, attempt: Replayed, overview: Sequence[Frame]) -> dict[str, Look]:
@@ -95,9 +97,11 @@ class Verifier:
         looks: dict[str, Look] = {f"step {k}": (overview, seen[:k]) for k in range(len(seen) + 1)}
         looks |= {"blind": ((), ()), **({"zooms": ((), seen)} if seen else {})}
         if self._asking.screens:
-            dice = Random(attempt.trajectory.trajectory_id)
-            disorder = (disordered(overview, dice), [disordered(zoom, dice) for zoom in seen])
-            looks |= {"four": (spread(overview, 4), ()), "disorder": disorder}
+            looks["four"] = (spread(overview, 4), ())
+            # A second that is burnt into the pixels would give the order away.
+            if not any(frame.stamped for shown in (overview, *seen) for frame in shown):
+                dice = Random(attempt.trajectory.video_id)  # the same for all of a video, so that it is read once
+                looks["disorder"] = (disordered(overview, dice), [disordered(zoom, dice) for zoom in seen])
         return looks
 
     def _probes(
@@ -122,12 +126,12 @@ class Verifier:
 
         async def yes(chats: Sequence[tuple[Message, ...]]) -> list[float]:
             probes = [ChoiceQuestion(with_pixels(chat, pictures), YES_NO) for chat in chats]
-            return [p[YES_NO.index("yes")] for p in await self._scored(probes, read)]
+            return [one.probabilities[YES_NO.index("yes")] for one in await self._scored(probes, read)]
 
         support = iter(await claims.support(shown, yes))
         return [_claim_columns(list(islice(support, len(of_attempt)))) for of_attempt in made]
 
-    async def _scored(self, probes: Sequence[ChoiceQuestion], read: list[int]) -> list[tuple[float, ...]]:
+    async def _scored(self, probes: Sequence[ChoiceQuestion], read: list[int]) -> list["Answered"]:
         if not probes:
             return []
         with self.busy.asking():
@@ -136,7 +140,15 @@ class Verifier:
         read.append(scores.tokens_read)
         if not all(isfinite(p) for of_probe in scores.probabilities for p in of_probe):
             raise Rejected("not_finite", f"{self._scorer.name} gave a probability that is no number")
-        return scores.probabilities
+        named = scores.named or [None] * len(probes)
+        return [Answered(p, names) for p, names in zip(scores.probabilities, named, strict=True)]
+
+
+class Answered(NamedTuple):
+    """Of a probe: as in `Scores`."""
+
+    probabilities: tuple[float, ...]
+    named: Sequence[int | None] | None
 
 
 def _evidence_columns(p: Mapping[str, float]) -> Columns:
@@ -157,6 +169,13 @@ def _evidence_columns(p: Mapping[str, float]) -> Columns:
         "pass_rate": steps[0],
         "n_rollouts": 0,
     }
+
+
+def _sampled_pass_rate(answers: Sequence[tuple[Answered, int]]) -> Columns:
+    """The plain share of right ones among sampled answers, of which the probability is an estimate that is pulled
+    towards chance; nothing where probabilities are exact. answers: each with the choice that is right."""
+    right = [name == gold for one, gold in answers for name in one.named or ()]
+    return {"pass_rate": fmean(right), "n_rollouts": len(right)} if right else {}
 
 
 def _claim_columns(p: Sequence[float]) -> Columns:

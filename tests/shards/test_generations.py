@@ -9,7 +9,7 @@ from pipeline.plan import Plan
 from pipeline.shards.questions import questions_where
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
-from schemas.config import fingerprint
+from schemas.config import EndpointVerifier, Verifier, fingerprint
 from schemas.errors import UserError
 from schemas.generation import Generation, StageSettings
 from tests.shards.cutting import digests, made
@@ -145,3 +145,23 @@ def test_a_further_verifier_looks_at_each_generation_as_it_was_made(tmp_path: Pa
     assert new.fingerprints["teach"] == fingerprint(settings["teach"])
     assert new.fingerprints["replay"] == Rows(RunStore(store.url, "demo")).fingerprints_of(2)["replay"]
     assert own.fingerprints["replay"] == Rows(RunStore(store.url, "demo")).fingerprints["replay"]
+
+
+def test_a_further_verifier_takes_settings_of_its_own_and_of_nothing_else() -> None:
+    changes = (
+        "verifier.samples=4",
+        "verifier.structured=true",
+        "verifier.api_key_env=OTHER_KEY",
+        "verifier.rollouts=2",
+    )
+    served = Another("m", base_url="http://localhost:1/v1", changes=changes).config()
+    assert isinstance(served, EndpointVerifier)
+    assert (served.samples, served.structured, served.rollouts) == (4, True, 2)
+    assert served.api_key_env == "OTHER_KEY"
+    local = Another("a/model", changes=("verifier.per_token=true", "verifier.dtype=float32")).config()
+    assert isinstance(local, Verifier) and (local.per_token, local.dtype) == (True, "float32")
+    for name, said in (("view.zoom_frames", "only settings of the verifier"), ("verifier.path", "say it by --model")):
+        with pytest.raises(UserError, match=said):
+            Another("a/model", changes=(f"{name}=3",)).config()
+    with pytest.raises(UserError, match="samples"):
+        Another("a/model", changes=("verifier.samples=3",)).config()

@@ -151,3 +151,12 @@ def test_every_column_of_a_preset_is_documented(rows: Rows) -> None:
         for clause in preset(name).clauses:
             rows.check(clause.sql)  # refuses what `zoomtrail columns` does not list
     assert "p_gold_four_frames" in {column.name for column in COLUMNS}
+
+
+@pytest.mark.parametrize("name", ["default", "strict"])
+@pytest.mark.parametrize(("column", "reason"), [("judge_hint_leak", "hint leak"), ("judge_gold_leak", "gold leak")])
+def test_a_leak_that_a_judge_found_drops_an_attempt_and_no_judge_drops_none(
+    tmp_path: Path, name: str, column: str, reason: str
+) -> None:
+    for opinion, expected in ((True, [f"{reason} by the judge"]), (False, []), (None, [])):
+        assert reasons(tmp_path / str(opinion), name, **(SOUND | {column: opinion})) == expected

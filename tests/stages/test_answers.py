@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from aiohttp import web
 from pipeline.models.batches import BatchModel
 from pipeline.models.build import drawer, judge_model
 from pipeline.models.calls import CallStore
-from pipeline.models.chat import ChatMessage, ChatModel, Reply
+from pipeline.models.chat import ChatMessage, ChatModel, ChoiceQuestion, Reply, Scores
 from pipeline.stages import answers
 from pipeline.stages.answers import Judged
 from pipeline.stages.draws import Draws
@@ -74,7 +75,7 @@ def test_a_judge_is_asked_only_where_no_rule_decides_and_once_about_equal_answer
 
 
 def test_without_a_judge_what_no_rule_finds_right_is_wrong() -> None:
-    assert judged(None, "a plate in green") == [Judged(False, "text")]
+    assert judged(None, "a plate in green") == [Judged(False, "text", decided=False)]
 
 
 def test_an_unclear_reply_is_asked_for_again_and_then_leaves_the_answer_unjudged() -> None:
@@ -233,6 +234,31 @@ def test_the_pass_rate_of_a_question_of_choice_is_its_probability(zoomed: tuple[
     assert drawer.asked == [] and verdict.answer_judged_by == "letter"
 
 
+def test_the_pass_rate_of_sampled_answers_is_their_plain_share(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    class Sampled(Reader):
+        """Answers each probe by four samples: A, B, B and nothing."""
+
+        def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
+            return replace(super().score(probes), named=[(0, 1, 1, None) for _ in probes])
+
+    tree, trajectory = zoomed
+    chosen = trajectory.model_copy(update={"question": question(answer="B"), "final_answer": "B"})
+    (verdict,) = verdicts(ReplayStage(ZOOM_CHAT, Sampled(), lambda key: None), tree, chosen)
+    assert (verdict.pass_rate, verdict.n_rollouts) == (0.5, 4)
+    assert verdict.p_gold_overview == 0.25
+
+
+def test_an_open_pass_rate_is_unknown_where_no_rule_decides_and_no_judge_is_there(
+    zoomed: tuple[CaptionTree, Trajectory],
+) -> None:
+    tree, trajectory = zoomed
+    for texts, expected in ((("a plate", "a lamp"), (None, 0)), (("green sign", "a lamp"), (0.5, 2))):
+        drawer = ScriptedModel(lambda messages, sample, texts=texts: texts[sample])
+        stage = ReplayStage(ZOOM_CHAT, None, lambda key: None, draws=Draws(drawer, 2))
+        (verdict,) = verdicts(stage, tree, trajectory)
+        assert (verdict.pass_rate, verdict.n_rollouts) == expected
+
+
 def test_a_local_model_judges_and_draws(tmp_path: Path, zoomed: tuple[CaptionTree, Trajectory]) -> None:
     """With random weights it says neither yes nor no, and each of its draws is another."""
 
@@ -247,7 +273,7 @@ def test_a_local_model_judges_and_draws(tmp_path: Path, zoomed: tuple[CaptionTre
     tree, trajectory = zoomed
     stage = ReplayStage(ZOOM_CHAT, None, lambda key: None, draws=Draws(drawing, 4))
     (verdict,) = verdicts(stage, tree, trajectory)
-    assert (verdict.pass_rate, verdict.n_rollouts) == (0.0, 4) and drawing.counts.sent == 4
+    assert (verdict.pass_rate, verdict.n_rollouts) == (None, 0) and drawing.counts.sent == 4
     drawn = [calls.document(call.name.removesuffix(".json")) for call in (tmp_path / "calls").glob("*/*.json")]
     texts = {d["response"]["choices"][0]["message"]["content"] for d in drawn if d and d["role"] == "verifier"}
     assert len(texts) > 1

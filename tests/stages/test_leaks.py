@@ -1,7 +1,10 @@
 """Leaks of hints and of the reference: caught in many wordings, and not seen where a teacher reasons honestly."""
 
+import random
+
 import pytest
 
+from pipeline.demo.leaking import GOLD_PATTERNS, HINT_PATTERNS, leak
 from pipeline.stages.leaks import gold_leak, hint_leak
 from prompts.protocols import protocol
 from schemas.question import Question
@@ -138,3 +141,32 @@ def test_odd_texts_are_judged_in_time_that_grows_with_their_length() -> None:
     ):
         assert gold_leak(asked(text, SIGN)) is False
         assert hint_leak(hinted(text, "It is green."), SHOWN) is False
+
+
+# x
+def test_planted_leaks_are_caught_in_whatever_way_their_clauses_are_mixed() -> None:
+    dice = random.Random(0)
+    places = ("(2)", "(2,1)", "(1), (2)", "(2,1,2), (2,1,3)", "this video")  # as hints name them
+    hints = [leak(dice, HINT_PATTERNS, where=dice.choice(places)) for _ in range(300)]
+    golds = [leak(dice, GOLD_PATTERNS, answer="B", text=SIGN.answer_text) for _ in range(300)]
+    assert len(set(hints)) > 150 and len(set(golds)) > 150
+    missed = [text for text in hints if not hint_leak(hinted(text, "It is green."), SHOWN)]
+    assert missed == []
+    assert [text for text in golds if not gold_leak(asked(text, SIGN))] == []
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "I\u2019ve been **told** to look at (2,1,2).",
+        "I've been\u00a0told  to look at (2,1,2).",
+    ],
+)
+def test_a_leak_is_caught_in_any_typography(thought: str) -> None:
+    assert hint_leak(hinted(thought, "It is green."), SHOWN) is True
+
+
+def test_choices_that_share_words_are_told_apart() -> None:
+    signs = multiple_choice("What do the signs say?", "BEAR and MAIN", "BEAR and RAIL", "PEAR and MAIN")
+    assert gold_leak(asked("The annotation has BEAR and MAIN.", signs)) is True
+    assert gold_leak(asked("The annotation on the map has BEAR and RAIL.", signs)) is False

@@ -287,6 +287,28 @@ def test_a_leak_is_a_column(zoomed: tuple[CaptionTree, Trajectory], walked: tupl
     assert copied.hint_leak is True
 
 
+class Shown(Reader):
+    """Keeps what each question was shown: its pictures, in order."""
+
+    probes: list[tuple[bytes, ...]]
+
+    def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
+        for probe in (probe for probe in probes if probe.choices != YES_NO):
+            self.probes.append(tuple(p for message in probe.messages for p in message.parts if isinstance(p, bytes)))
+        return super().score(probes)
+
+
+def test_attempts_at_a_video_share_the_disordered_overview(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    tree, trajectory = zoomed
+    other = trajectory.model_copy(update={"trajectory_id": "other", "attempt": 1})
+    reader = Shown()
+    reader.probes = []
+    first, second = judged(tree, trajectory, other, scorer=reader, asking=Asking(screens=True))
+    assert first.p_gold_disordered is not None and second.p_gold_disordered is not None
+    half = len(reader.probes) // 2
+    assert reader.probes[:half] == reader.probes[half:]
+
+
 class Squeamish(Reader):
     """Refuses any call with a question about dogs."""
 

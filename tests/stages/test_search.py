@@ -15,6 +15,7 @@ from pipeline.stages.replay import ReplayStage
 from pipeline.stages.search import greedy_map, relevant_and_unlike
 from pipeline.stages.teach import TeachStage
 from pipeline.stages.teaching import Teaching
+from prompts.judging import Asking
 from prompts.protocols import protocol
 from schemas.captions import CaptionTree
 from schemas.config import AS_PUBLISHED, Endpoint, Rollout, View
@@ -22,6 +23,7 @@ from schemas.trajectory import Observation, Trajectory
 from schemas.verdict import Verdict
 from tests.corpus import read_barcode
 from tests.stages.scripted import ScriptedModel, in_turn, planned, question
+from tests.stages.test_replay import Reader
 from tests.stages.test_teach import tree_of
 
 Vectors = npt.NDArray[np.float32]
@@ -209,6 +211,14 @@ def test_stateless_zooms_are_stamped_taught_and_replayed(tmp_path: Path) -> None
     bare = with_frames(made, made, stamped=False)
     assert frame.hash == looked(bare).frames[0].hash
     assert judged(tree, bare, None).observations_match is False
+
+
+def test_frames_with_their_second_burnt_in_are_not_shown_in_disorder(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "love_r1")
+    made, _ = taught(tree, None, LOVE[0], LOVE[2], name="love_r1")
+    stage = ReplayStage(protocol("love_r1"), Reader(), lambda key: None, asking=Asking(screens=True))
+    (verdict,) = asyncio.run(stage.run([made], {tree.video_id: tree}, Care()))
+    assert (verdict.p_gold_four_frames, verdict.p_gold_disordered) == (0.25, None)
 
 
 def test_a_zoom_that_repeats_an_earlier_one_is_refused_and_replayed_as_such(tmp_path: Path) -> None:
