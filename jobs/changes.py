@@ -1,12 +1,13 @@
 """`--set NAME=VALUE`: settings of a regeneration that differ from its run's."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from jobs.runs import Begun, settings_of
-from schemas.config import RunConfig, changed
+from schemas.config import Endpoint, RunConfig, changed
 from schemas.errors import UserError
 
 _OF_THE_COMMAND = ("workers", "budget")
@@ -44,7 +45,16 @@ def changed_config(run: Begun, changes: dict[str, Any]) -> RunConfig:
             f"--set: {'; '.join(differences)}: captions and overviews are taken over from the run, so this cannot "
             "change within it; begin a new run for it"
         )
+    _require_keys(run.written, written)
     return written
+
+
+def _require_keys(before: RunConfig, written: RunConfig) -> None:
+    """A regeneration records the names of its variables: one that holds nothing may be a key that was pasted."""
+    known = {Endpoint.model_fields["api_key_env"].default, *(of.api_key_env for of in before.endpoints.values())}
+    for role, model in written.endpoints.items():
+        if model.api_key_env not in known and not os.environ.get(model.api_key_env):
+            raise UserError(f"--set {role}.api_key_env: it names a variable that is not set; it must hold the key")
 
 
 def _changeable(name: str) -> str:
@@ -59,6 +69,8 @@ def _changeable(name: str) -> str:
 
 
 def _value(name: str, text: str) -> Any:
+    if name.endswith(".api_key_env"):  # should it be a key after all, no complaint of YAML's may repeat it
+        return text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:

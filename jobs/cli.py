@@ -23,8 +23,14 @@ FurtherVerifier = Annotated[
     str, typer.Option("--verifier", metavar="NAME", help="Look at the verdicts of a further verifier (see `verify`).")
 ]
 
+VideoPlaces = Annotated[
+    list[str],
+    typer.Option(metavar="URL", help="Videos of other machines are fetched from below it, and beside the run itself."),
+]
+
 DEMO_PROTOCOLS = ["videozoomer", "longvideo_r1"]
 NO_CHANGES: list[str] = []
+NO_PLACES: list[str] = []
 
 FORMATS = (
     *("native", "llamafactory", "llamafactory-alpaca", "ms-swift", "trl", "trl-steps", "verl"),
@@ -266,11 +272,12 @@ def view(
     host: Annotated[str, typer.Option(help="Where to listen; by default this machine alone can look.")] = "127.0.0.1",
     verifier: FurtherVerifier = "",
     open_browser: Annotated[bool, typer.Option("--open", help="Open the browser, too.")] = False,
+    videos: VideoPlaces = NO_PLACES,
 ) -> None:
     """Watch trajectories on a local page: video, timeline, frames, thoughts, checks, and what the trainer sees."""
     from jobs.view import view
 
-    view(run, host, port, verifier, open_browser)
+    view(run, host, port, verifier, open_browser, videos)
 
 
 @app.command()
@@ -281,11 +288,12 @@ def report(
     each: Annotated[int, typer.Option(min=0, help="Attempts to show of each outcome.")] = 2,
     seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
     verifier: FurtherVerifier = "",
+    videos: VideoPlaces = NO_PLACES,
 ) -> None:
     """Write the statistics and a sample of attempts as one HTML file to send to a colleague."""
     from jobs.report import report
 
-    report(run, out, preset, each, seed, verifier)
+    report(run, out, preset, each, seed, verifier, videos)
 
 
 @app.command()
@@ -329,7 +337,9 @@ def main() -> None:
 
 
 def _say(message: object, status: int) -> int:
-    print(f"zoomtrail: {message}", file=sys.stderr)
+    from jobs.tables import printable
+
+    print(f"zoomtrail: {printable(str(message))}", file=sys.stderr)
     return status
 
 

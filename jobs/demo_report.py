@@ -32,6 +32,10 @@ ORDER BY rows.evidence_gain DESC NULLS LAST, trajectory_id LIMIT 1
 """
 
 
+RIGHT = "answer_correct AND evidence_gain > 0"
+"""What the tour cuts: right answers that the zooms made more probable."""
+
+
 def report(console: Console, jobs: Mapping[str, Path], runs: Mapping[str, Path]) -> None:
     """Cuts each protocol's run for SFT and for RL, and prints what it holds. jobs, runs: job file and run directory.
 
@@ -130,10 +134,16 @@ def _training_rows(runs: Mapping[str, Path], cuts: Mapping[str, tuple[Cut, Cut]]
 
 
 def _print_next(console: Console, job: Path, run: Path) -> None:
+    """The tour of the README, in its order."""
     console.print("\n[bold]What to try next[/]")
     for command, meaning in (
-        (f"zoomtrail stats {run}", "all figures of the run"),
-        (f'zoomtrail cut {run} precise --where "grounding_iou > 0.5"', "rows of your own choice"),
+        (". .venv/bin/activate", "where `make` has installed `zoomtrail`"),
+        (f"zoomtrail stats {run}", "where the attempts went, and why"),
+        (f'zoomtrail cut {run} mine --where "{RIGHT}"', "rows of your own choice"),
+        (f'zoomtrail regenerate {run} --where "NOT answer_correct" --attempts 2', "those questions alone, again"),
+        (f'zoomtrail cut {run} mine-2 --where "{RIGHT}"', "the new rows are in"),
+        (f"zoomtrail report {run}", "one HTML file to send to a colleague"),
+        (f"zoomtrail view {run}", "watch them in a browser; Ctrl-C ends it"),
         (f"zoomtrail generate {job} --dry-run", "what a run would cost; the job file is there to be read"),
         ("zoomtrail init > job.yaml", "a job for videos, questions and models of your own"),
     ):

@@ -3,6 +3,7 @@
 Unknown keys are errors. Secrets never stand here: a model names the environment variable that holds its key.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -141,6 +142,16 @@ class Endpoint(Record):
                 "must not carry a user, password or query: put the key into the variable api_key_env names"
             )
         return url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _no_key_for_a_name(cls, name: str) -> str:
+        """The message does not repeat what may be the key itself."""
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            raise ValueError(
+                "must be the name of an environment variable, such as OPENAI_API_KEY, never the key itself"
+            )
+        return name
 
 
 class BatchEndpoint(Endpoint):

@@ -108,7 +108,8 @@ def _rulings(rows: SharedRows, preset: str, facts: dict[str, Any]) -> tuple[Ruli
         return ()
     judged = ", ".join(f"{rows.check(clause.sql)} AS c{number}" for number, clause in enumerate(clauses))
     here = f"trajectory_id = {quoted(facts['trajectory_id'])}"
-    (found,) = rows.query(f"SELECT {judged} FROM {rows.listed(preset)} rows WHERE {here}")
+    with rows.steady():
+        (found,) = rows.query(f"SELECT {judged} FROM {rows.listed(preset)} rows WHERE {here}")
     return tuple(
         Ruling(clause.reason, clause.sql, found[f"c{number}"], {name: facts[name] for name in columns_in(clause.sql)})
         for number, clause in enumerate(clauses)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from pipeline.media.sandbox import SafeVideo, open_video
+from pipeline.page.films import Films, absent
 from pipeline.shards.pictures import Place, place, plans
 from schemas.errors import Rejected
 from schemas.video import Frame, Video
@@ -16,29 +17,39 @@ BATCH = 16
 _OPEN_VIDEOS = 3
 _HELD_BYTES = 256 << 20
 
-Key = tuple[str, Place]
-"""Of a picture: the video's path, and which of its pictures."""
+VideoKey = tuple[str, str]
+"""Of a video: its path and its content's hash."""
+
+Key = tuple[VideoKey, Place]
+"""Of a picture: the video, and which of its pictures."""
 
 
 class Frames:
-    """Pictures by video and frame, the latest of them in memory. May be called from several threads."""
+    """Pictures by video and frame, the latest of them in memory. May be called from several threads.
 
-    def __init__(self, held_bytes: int = _HELD_BYTES) -> None:
+    films: says what may be decoded.
+    """
+
+    def __init__(self, films: Films, held_bytes: int = _HELD_BYTES) -> None:
+        self._films = films
         self._limit = held_bytes
         self._held: OrderedDict[Key, tuple[str, bytes]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._opened: OrderedDict[str, _Opened] = OrderedDict()
+        self._opened: OrderedDict[VideoKey, _Opened] = OrderedDict()
 
     def jpeg(self, video: Video, wanted: Frame, look: Sequence[Frame]) -> bytes:
         """The picture of a frame as the model saw it, to the byte. look: the frames it was shown with.
 
-        Raises Rejected: a VideoError where the video cannot give it, `frame_mismatch` where it gives another picture.
+        Raises Rejected: `video_elsewhere` where it must not be fetched, a VideoError where the video is another or
+        cannot give it, `frame_mismatch` where it gives another picture.
         """
-        found = self._get((video.uri, place(wanted)))
+        key = (_key(video), place(wanted))
+        found = self._get(key)
         if found is None:
+            self._films.require(video)
             with self._open(video) as opened:
-                found = self._get((video.uri, place(wanted))) or self._decode(video, opened, wanted, look)
+                found = self._get(key) or self._decode(video, opened, wanted, look)
         digest, jpeg = found
         if digest != wanted.hash:
             message = f"frame {wanted.index} is another picture now: its hash is {digest}, recorded is {wanted.hash}"
@@ -59,7 +70,7 @@ class Frames:
         places = {place(frame) for frame in (*look[at : at + BATCH], wanted)}
         found: tuple[str, bytes] | None = None
         for _, _, picture in opened.sample(plans(places, len(opened.timeline.times_s))):
-            self._put((video.uri, place(picture.frame)), (picture.frame.hash, picture.jpeg))
+            self._put((_key(video), place(picture.frame)), (picture.frame.hash, picture.jpeg))
             if place(picture.frame) == place(wanted):
                 found = picture.frame.hash, picture.jpeg
         if found is None:
@@ -82,12 +93,16 @@ class Frames:
     def _open(self, video: Video) -> "_Opened":
         """The video, to be used by one thread at a time; the one unused for longest is closed."""
         with self._lock:
-            opened = self._opened.setdefault(video.uri, _Opened(video))
-            self._opened.move_to_end(video.uri)
+            opened = self._opened.setdefault(_key(video), _Opened(video))
+            self._opened.move_to_end(_key(video))
             unused = self._opened.popitem(last=False)[1] if len(self._opened) > _OPEN_VIDEOS else None
         if unused:
             threading.Thread(target=unused.close, daemon=True).start()
         return opened
+
+
+def _key(video: Video) -> VideoKey:
+    return video.uri, video.content_hash
 
 
 class _Opened:
@@ -102,7 +117,11 @@ class _Opened:
         self._lock.acquire()
         try:
             if self._opened is None:
-                self._opened = open_video(self._video.uri, self._video.video_id)
+                opened = open_video(self._video.uri, self._video.video_id)
+                if opened.video.content_hash != self._video.content_hash:  # fetched, or changed since it was proven
+                    opened.close()
+                    raise absent(self._video)
+                self._opened = opened
             return self._opened
         except BaseException:
             self._lock.release()

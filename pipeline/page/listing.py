@@ -83,12 +83,13 @@ class Listing:
         """The page that a state asks for; a filter that cannot be evaluated is told as its fault."""
         search = self._search(state)
         try:
-            table, base = self._rows.listed(state.preset), self._base(state, search)
-            cube = self._cube(table, base)
-            rows = self._rows.query(
-                f"SELECT * FROM {table} WHERE {base} AND {_facets(state)} ORDER BY {_order(state.sort)} "
-                f"LIMIT {PAGE_ROWS} OFFSET {(state.page - 1) * PAGE_ROWS}"
-            )
+            with self._rows.steady():
+                table, base = self._rows.listed(state.preset), self._base(state, search)
+                cube = self._cube(table, base)
+                rows = self._rows.query(
+                    f"SELECT * FROM {table} WHERE {base} AND {_facets(state)} ORDER BY {_order(state.sort)} "
+                    f"LIMIT {PAGE_ROWS} OFFSET {(state.page - 1) * PAGE_ROWS}"
+                )
         except UserError as error:
             return Listed(state, [], 0, {}, search, str(error).split(" Columns: ")[0])
         texts = self._questions.texts({row["question_id"] for row in rows})
@@ -99,15 +100,17 @@ class Listing:
 
     def around(self, state: ListState, trajectory_id: str) -> Around | None:
         """The place of an attempt in a state's list; None where the list does not hold it, or cannot be made."""
+        search = self._search(state)
         try:
-            table, base = self._rows.listed(state.preset), self._base(state, self._search(state))
             over = f"OVER (ORDER BY {_order(state.sort)})"
-            found = self._rows.query(
-                f"SELECT * EXCLUDE (trajectory_id) FROM (SELECT trajectory_id, row_number() {over} AS place, "
-                f"count(*) OVER () AS total, coalesce(lag(trajectory_id) {over}, '') AS before, "
-                f"coalesce(lead(trajectory_id) {over}, '') AS after FROM {table} WHERE {base} AND {_facets(state)}) "
-                f"WHERE trajectory_id = {quoted(trajectory_id)}"
-            )
+            with self._rows.steady():
+                table, base = self._rows.listed(state.preset), self._base(state, search)
+                found = self._rows.query(
+                    f"SELECT * EXCLUDE (trajectory_id) FROM (SELECT trajectory_id, row_number() {over} AS place, "
+                    f"count(*) OVER () AS total, coalesce(lag(trajectory_id) {over}, '') AS before, "
+                    f"coalesce(lead(trajectory_id) {over}, '') AS after FROM {table} "
+                    f"WHERE {base} AND {_facets(state)}) WHERE trajectory_id = {quoted(trajectory_id)}"
+                )
         except UserError:
             return None
         return Around(**found[0]) if found else None

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.page.timeline import clock
+from schemas.record import Record
 from schemas.timeline import SegmentPath
 
 STATIC = {
@@ -46,7 +47,7 @@ def _environment() -> Environment:
 
 
 def value(of: Any) -> str:
-    """A column's value for people: three decimals, yes and no, a dash for what is unknown."""
+    """A column's value for people: three decimals, yes and no, a dash for what is unknown, a record by its fields."""
     if of is None:
         return "–"
     if isinstance(of, bool):
@@ -57,6 +58,8 @@ def value(of: Any) -> str:
         return f"{of:,}"
     if isinstance(of, (list, tuple)):
         return ", ".join(value(one) for one in of) or "–"
+    if isinstance(of, Record):
+        return ", ".join(f"{words(name)} {value(one)}" for name, one in of)
     return str(of)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.media.errors import VideoError
 from pipeline.page.attempt import Attempt, kept_overview, read_attempt
+from pipeline.page.films import Films, roots_beside
 from pipeline.page.frames import Frames
 from pipeline.page.questions import Questions
 from pipeline.page.render import html, static
@@ -36,15 +37,16 @@ def report(
     each: int,
     seed: int,
     show: Callable[[int, int], None] = lambda done, total: None,
+    videos: Sequence[str] = (),
 ) -> bytes:
     """The file's content. stats: as `Stats.as_json` gives them; each: attempts of each outcome; seed: draws them.
 
-    The same run, videos and seed give the same bytes. show: called with attempts done and in all. Raises UserError and
-    Fatal.
+    The same run, videos and seed give the same bytes. show: called with attempts done and in all. videos: URLs to
+    fetch videos from, beside where the run lies. Raises UserError and Fatal.
     """
     drawn = _sample(rows, preset, each, seed)
     texts = Questions(rows.store).texts({row["question_id"] for row in drawn})
-    frames = Frames()
+    frames = Frames(Films((*roots_beside(rows.store.url), *videos)))
     samples: list[Markup] = []
     try:
         for done, row in enumerate(drawn):

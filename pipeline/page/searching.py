@@ -1,6 +1,7 @@
 """Text search in questions, answers and thoughts: shard by shard in a thread of its own, finds told as they come."""
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,10 @@ _BATCH = 5_000
 
 
 class Search:
-    """One text's finds, as a table of ids beside the rows. fault: what ended it early, "" where nothing did."""
+    """One text's finds, as a table of ids beside the rows. fault: what ended it early, "" where nothing did.
+
+    The table lasts as long as someone holds the search: a page may still ask it when others have taken its place.
+    """
 
     def __init__(self, rows: SharedRows, questions: Questions, text: str) -> None:
         self.fault = ""
@@ -32,6 +36,7 @@ class Search:
         self._table = f"found_{rows.fresh()}"
         self._stopped, self._ended = threading.Event(), threading.Event()
         rows.query(f"CREATE TABLE {self._table} (id VARCHAR)")
+        weakref.finalize(self, rows.forget, self._table)
         threading.Thread(target=self._run, name="search", daemon=True).start()
 
     @property
@@ -51,16 +56,17 @@ class Search:
         self._ended.wait(seconds)
 
     def stop(self) -> None:
-        """Ends the search and forgets what it found."""
+        """Ends the search early: it looks at no further shard."""
         self._stopped.set()
-        self._ended.wait()
-        self._rows.query(f"DROP TABLE IF EXISTS {self._table}")
 
     def _run(self) -> None:
         try:
             self._add(self._questions.holding(self._text))
             with ThreadPoolExecutor(_AHEAD) as pool:
                 for ids in pool.map(self._in_shard, self._rows.shards("teach")):
+                    if self._stopped.is_set():
+                        self.fault = "others have taken its place; search again"
+                        break
                     self._add(ids)
                     self.shards += 1
         except ZoomtrailError as error:

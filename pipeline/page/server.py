@@ -4,6 +4,8 @@ import ipaddress
 import re
 import socket
 import sys
+import threading
+import time
 from contextlib import suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,16 +41,23 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CHUNK = 1 << 18
 _IDLE_S = 60.0
 _LONGEST_ADDRESS = 16_000
+_LOOK_S = 2.0
+_REST = 10
+"""A run is looked at again after so many seconds, and after so many times as long as that took."""
 
 
 class Server(ThreadingHTTPServer):
-    """A server of one site. host, port: where it listens, port 0 for any free one. Raises UserError where it cannot."""
+    """A server of one site, which takes in what is added to its run.
+
+    host, port: where it listens, port 0 for any free one. Raises UserError where it cannot.
+    """
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, site: Site, host: str, port: int) -> None:
         self.site = site
+        self._renewing, self._renew_at = threading.Lock(), 0.0
         self.names = _names(host)
         self.loopback = _is_loopback(host)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -77,6 +86,19 @@ class Server(ThreadingHTTPServer):
             return ipaddress.ip_address(name).is_loopback or not self.loopback
         return False
 
+    def renew(self) -> None:
+        """Lets the site show rows that were added. While one thread loads them, the others go on with what is there."""
+        if time.monotonic() < self._renew_at or not self._renewing.acquire(blocking=False):
+            return
+        try:
+            began = time.monotonic()
+            with suppress(ZoomtrailError):  # a run in the middle of a change: what is loaded is still shown
+                self.site = self.site.renewed()
+            now = time.monotonic()
+            self._renew_at = now + max(_LOOK_S, _REST * (now - began))
+        finally:
+            self._renewing.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that leaves in the middle of an answer is nothing to report."""
         if not isinstance(sys.exception(), OSError):
@@ -97,17 +119,33 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
             self.close_connection = True  # a body that nobody reads must not be taken for the next request
         human = "text/html" in self.headers.get("Accept", "")
+        self._begun = False
         try:
             parts = urlsplit(self.path)
             query = dict(parse_qsl(parts.query, max_num_fields=50))
-            if (refusal := self._refusal()) is not None:
-                self._send(self.server.site.fault(*refusal, human=False))
-            elif parts.path == "/video":
-                self._video(query.get("id", ""))
-            else:
-                self._send(self.server.site.answer(parts.path, query, human))
         except ValueError:
             self._send(self.server.site.fault(400, "this address cannot be read", human))
+            return
+        try:
+            self._answer(parts.path, query, human)
+        except (ConnectionError, TimeoutError):
+            raise  # a browser that left
+        except Exception as error:
+            print(f"zoomtrail: {self.path!a}: {type(error).__name__}: {str(error)!a}", file=sys.stderr)
+            if self._begun:
+                self.close_connection = True
+            else:
+                self._send(self.server.site.fault(500, "the page failed at this; its terminal says why", human))
+
+    def _answer(self, path: str, query: dict[str, str], human: bool) -> None:
+        if (refusal := self._refusal()) is not None:
+            self._send(self.server.site.fault(*refusal, human=False))
+        elif path == "/video":
+            self._video(query.get("id", ""))
+        else:
+            if path in ("/", "/trajectory"):
+                self.server.renew()
+            self._send(self.server.site.answer(path, query, human))
 
     do_HEAD = do_GET
 
@@ -133,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
             with self.server.site.film(trajectory_id) as film:
                 self._send_film(film)
         except Rejected as error:
-            self._send(self.server.site.fault(409 if error.kind == "video_changed" else 404, error.message, False))
+            self._send(self.server.site.fault(404, error.message, False))
         except ZoomtrailError as error:
             self._send(self.server.site.fault(400, str(error), False))
 
@@ -159,6 +197,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the file shrank under us: what was announced cannot be sent
 
     def _begin(self, status: int, mime: str, length: int, age_s: int, more: dict[str, str] | None = None) -> None:
+        self._begun = True
         self.send_response(status)
         caching = f"private, max-age={age_s}" if age_s else "no-store"
         for name, value in (_HEADERS | {"Cache-Control": caching} | (more or {})).items():

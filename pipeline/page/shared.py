@@ -3,8 +3,9 @@
 import itertools
 import re
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.shards.columns import COLUMNS
@@ -12,6 +13,7 @@ from pipeline.shards.condition import Condition
 from pipeline.shards.funnel import loss_sql
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
+from schemas.config import STAGES
 from schemas.errors import UserError
 
 SHOWN = (
@@ -44,7 +46,9 @@ class SharedRows:
         self._lock = threading.RLock()
         self._losses: dict[str, str] = {}
         self._files = {(file.stage, file.shard) for file in rows.files}
+        self._plan = rows.store.storage.names("plan", ".parquet")
         self._numbers = itertools.count()
+        self._forgotten: deque[str] = deque()
         self._tables: dict[str, OrderedDict[str, str]] = {kind: OrderedDict() for kind in _TABLES}
 
     @property
@@ -59,10 +63,29 @@ class SharedRows:
         """Whether a shard is among them."""
         return (stage, shard) in self._files
 
+    def renewed(self) -> "SharedRows":
+        """The rows that the run holds now; these where nothing was added to it. Raises as `Rows` does."""
+        files = {(stage, shard) for stage in STAGES for shard in self.store.finished(stage)}
+        if files == self._files and self.store.storage.names("plan", ".parquet") == self._plan:
+            return self
+        return SharedRows(Rows(self.store), self.conditions)
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Within it no other thread drops a table, so that those of `listed` and `met` can be asked by their names."""
+        with self._lock:
+            yield
+
     def query(self, sql: str) -> list[dict[str, Any]]:
         """See `Rows.query`."""
         with self._lock:
+            while self._forgotten:
+                self._rows.query(f"DROP TABLE IF EXISTS {self._forgotten.popleft()}")
             return self._rows.query(sql)
+
+    def forget(self, table: str) -> None:
+        """Has a table dropped before the next query. Takes no lock: a garbage collector may call it at any moment."""
+        self._forgotten.append(table)
 
     def check(self, condition: str) -> str:
         """See `Rows.check`."""
@@ -84,9 +107,9 @@ class SharedRows:
             return self._losses[preset]
 
     def listed(self, preset: str) -> str:
-        """A table of all attempts with the columns SHOWN and those that the preset's clauses name, their `place` in the
-        plan from 1, and what the preset says of each: `outcome` is `kept`, or the reason of the loss; `level` and
-        `message` are NULL for a kept row."""
+        """Within `steady`: a table of all attempts with the columns SHOWN and those that the preset's clauses name,
+        their `place` in the plan from 1, and what the preset says of each: `outcome` is `kept`, or the reason of the
+        loss; `level` and `message` are NULL for a kept row."""
         named = (name for clause in self.condition(preset).clauses for name in columns_in(clause.sql))
         columns = ", ".join(dict.fromkeys((*SHOWN, *named)))
         loss = self.loss(preset)
@@ -94,11 +117,12 @@ class SharedRows:
 
     def attempt(self, trajectory_id: str, preset: str) -> dict[str, Any] | None:
         """The row of `listed` of one attempt, None where the run plans no such."""
-        found = self.query(f"SELECT * FROM {self.listed(preset)} WHERE trajectory_id = {quoted(trajectory_id)}")
+        with self.steady():
+            found = self.query(f"SELECT * FROM {self.listed(preset)} WHERE trajectory_id = {quoted(trajectory_id)}")
         return found[0] if found else None
 
     def met(self, condition: str) -> str:
-        """A table of the ids of all attempts that meet a user's condition. Raises UserError."""
+        """Within `steady`: a table of the ids of all attempts that meet a user's condition. Raises UserError."""
         return self._table(
             "met",
             condition,
@@ -119,7 +143,7 @@ class SharedRows:
                 held[key] = table
             held.move_to_end(key)
             if len(held) > _TABLES[kind]:
-                self.query(f"DROP TABLE {held.popitem(last=False)[1]}")
+                self.forget(held.popitem(last=False)[1])
             return held[key]
 
 

@@ -1,8 +1,9 @@
 """What each address of the local page answers. Nothing in an address is ever a path to a file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.parse import urlencode
 from pipeline.media.errors import VideoError
 from pipeline.page import films
 from pipeline.page.attempt import Attempt, kept_overview, read_attempt, read_trajectory, read_video
-from pipeline.page.films import Film, Films
+from pipeline.page.films import Film, Films, roots_beside
 from pipeline.page.frames import Frames
 from pipeline.page.listing import ORDERS, PAGE_ROWS, Listing
 from pipeline.page.questions import Questions
@@ -42,14 +43,26 @@ class Answer:
 
 
 class Site:
-    """The pages of one run. May be called from several threads."""
+    """The pages of one run. May be called from several threads. videos: further URLs to fetch videos from."""
 
-    def __init__(self, rows: SharedRows) -> None:
+    def __init__(self, rows: SharedRows, videos: Sequence[str] = ()) -> None:
+        self._films = Films((*roots_beside(rows.store.url), *videos))
+        self._frames = Frames(self._films)
+        self._show(rows)
+
+    def renewed(self) -> "Site":
+        """The site of the rows that the run holds now, with the same open videos; this one where none were added."""
+        rows = self._rows.renewed()
+        if rows is self._rows:
+            return self
+        site = copy(self)
+        site._show(rows)
+        return site
+
+    def _show(self, rows: SharedRows) -> None:
         self._rows = rows
         self._questions = Questions(rows.store)
         self._listing = Listing(rows, self._questions)
-        self._frames = Frames()
-        self._films = Films()
         self._trajectory = lru_cache(maxsize=16)(lambda name: read_trajectory(rows, name))
 
     def warm(self) -> None:

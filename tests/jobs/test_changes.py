@@ -74,6 +74,31 @@ def test_what_cannot_be_set_is_refused_in_one_line(text: str, complaint: str) ->
     assert "\n" not in str(refused.value)
 
 
+PASTED = "sk-pasted-4f1d0c2b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"teacher.api_key_env={PASTED}",
+        f"teacher={{model: m, base_url: 'http://127.0.0.1:1/v1', api_key_env: {PASTED}}}",
+        f"teacher.api_key_env={{{PASTED}",
+        f"teacher.api_key_env={PASTED.upper().replace('-', '_')}",
+        f"student={{model: m, base_url: 'http://127.0.0.1:1/v1', api_key_env: {PASTED.upper().replace('-', '_')}}}",
+    ],
+)
+def test_a_key_in_the_place_of_its_variables_name_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(UserError, match="api_key_env: ") as refused:
+        changed(text)
+    assert "4f1d0c2b" not in str(refused.value).lower() and "\n" not in str(refused.value)
+
+
+def test_a_variable_that_is_set_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_KEY", "x")
+    teacher = changed("teacher.api_key_env=OTHER_KEY").teacher
+    assert isinstance(teacher, Endpoint) and teacher.api_key_env == "OTHER_KEY"
+
+
 def test_the_paths_of_a_run_begin_where_its_job_file_lies(tmp_path: Path) -> None:
     from jobs.runs import begun, folder_of, settings_of
     from pipeline.store import RunStore

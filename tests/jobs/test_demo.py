@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from jobs.demo import demo, job_path, run_path
-from jobs.demo_report import report
+from jobs.demo_report import _print_next, report
 from jobs.job_file import load_job
 from jobs.presets import preset
 from pipeline.shards.agreement import agreements
@@ -15,7 +15,7 @@ from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.config import Demo
 from schemas.errors import UserError
-from tests.jobs.conftest import Command
+from tests.jobs.conftest import ROOT, Command
 from tests.models.test_endpoint_scorer import reply, server
 from tests.shards.runs import whole_run
 
@@ -114,6 +114,14 @@ def test_the_report_tells_levels_reasons_a_kept_trajectory_and_where_its_rows_ar
     assert any("3 frames" in line for line in lines)
     assert any(line.split() == ["1", "SFT", "with", "videozoomer", str(run / "cuts/sft/*.parquet")] for line in lines)
     assert "\x1b" not in said.getvalue()
+
+
+def test_what_to_try_next_is_the_tour_of_the_readme() -> None:
+    said = io.StringIO()
+    _print_next(Console(file=said, width=400), Path("demo/videozoomer.yaml"), Path("demo/runs/videozoomer"))
+    commands = [line.split("  #")[0].strip() for line in said.getvalue().splitlines()]
+    tour = (ROOT / "README.md").read_text().split("## A tour")[1].split("```")[1].strip().splitlines()
+    assert len(tour) == 7 and [command for command in commands if command in tour] == tour
 
 
 def test_an_installation_without_the_model_says_so_before_it_renders(

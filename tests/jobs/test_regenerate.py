@@ -17,7 +17,7 @@ from jobs.generate import generate
 from jobs.regenerate import Wanted, list_regenerations, regenerate
 from pipeline.plan import Plan
 from pipeline.shards.table import Rows
-from pipeline.store import RunStore
+from pipeline.store import RunStore, read_parquet
 from schemas.captions import CaptionTree
 from schemas.errors import UserError
 from tests.benchmarks.kills import await_end, descendants
@@ -42,9 +42,7 @@ class Scene:
         assert result.returncode == 0, result.stderr
 
     def hashes(self) -> dict[str, str]:
-        """Every file of the run but its logs."""
-        files = [path for path in self.out.rglob("*") if path.is_file() and path.parent.name != "logs"]
-        return {str(path.relative_to(self.out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return hashes(self.out)
 
     def regenerate(self, *more: object) -> "subprocess.CompletedProcess[str]":
         return self.zoomtrail("regenerate", self.out, "--where", WRONG, *more)
@@ -60,6 +58,18 @@ class Scene:
         """The models of the kept calls to teachers."""
         calls = [json.loads(path.read_text()) for path in (self.out / "calls").rglob("*.json")]
         return {call["request"]["model"] for call in calls if call["role"] == "teacher"}
+
+
+def hashes(run: Path) -> dict[str, str]:
+    """Every file of a run but its logs."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.parent.name != "logs"]
+    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def trained(run: Path, name: str) -> set[str]:
+    """The attempts that are rows of a cut."""
+    files = sorted((run / "cuts" / name).glob("*.parquet"))
+    return {row["provenance"]["trajectory_id"] for file in files for row in read_parquet(file.read_bytes()).to_pylist()}
 
 
 @pytest.fixture
@@ -103,6 +113,9 @@ def test_only_the_chosen_questions_get_calls_and_nothing_else_changes_by_a_byte(
     capsys.readouterr()
     scene.cut("after")
     assert f"of {len(old) + len(new)} attempts" in capsys.readouterr().out
+    answered = {t.trajectory_id for t in new if t.status == "answered"}
+    assert {name.split("@")[1] for name in answered} == {"2", "3"}
+    assert trained(scene.out, "after") - trained(scene.out, "before") == answered
     _nothing_more_is_asked(scene, capsys)
 
 
@@ -176,6 +189,35 @@ def test_a_killed_regeneration_goes_on_with_its_own_settings_and_repeats_no_answ
     assert len(list(Plan(RunStore(str(out))).rows())) == planned == len(rows) == len(verdicts(out))
     assert kept < {turn.call_key for t in rows for turn in t.turns} <= _kept(out)
     assert all(t.error is None for t in rows)
+
+
+@pytest.mark.slow
+def test_of_a_demo_only_the_chosen_question_is_asked_again_and_a_new_cut_has_its_rows(
+    tmp_path: Path, zoomtrail: Command
+) -> None:
+    """The README's tour, on one film."""
+    demo = zoomtrail("demo", "--out", tmp_path, "--films", 1, "--seed", 11, "--protocol", "videozoomer")
+    assert demo.returncode == 0, demo.stderr
+    run, right = tmp_path / "runs" / "videozoomer", "answer_correct AND n_zooms >= 1"
+    cut(str(run), "before", None, right, "sft")
+    old, before, kept = trajectories(run), hashes(run), _kept(run)
+    chosen = sorted(trained(run, "before"))[0].split("@")[0]
+    result = zoomtrail("regenerate", run, "--where", f"question_id = '{chosen}'", "--attempts", 2)
+    assert result.returncode == 0, result.stderr
+
+    after = hashes(run)
+    assert {name: after[name] for name in before} == before
+    new = [made for made in trajectories(run) if made not in old]
+    assert {made.trajectory_id for made in new} == {f"{chosen}@1", f"{chosen}@2"}
+    calls = [json.loads(path.read_text()) for path in (run / "calls").rglob("*.json") if path.stem not in kept]
+    assert {call["role"] for call in calls} == {"teacher"}, "captions are taken over, and the verifier keeps no calls"
+    assert {turn.call_key for made in new for turn in made.turns} <= {call["key"] for call in calls}
+    added = {name.split("/")[0] for name in after.keys() - before.keys()}
+    assert added == {"plan", "captions", "trajectories", "verdicts", "calls"}
+    cut(str(run), "after", None, right, "sft")
+    assert trained(run, "after") >= trained(run, "before")
+    assert trained(run, "after") - trained(run, "before") <= {f"{chosen}@1", f"{chosen}@2"}
+    assert f"{chosen}@1" in trained(run, "after")
 
 
 def _kept(out: Path) -> set[str]:

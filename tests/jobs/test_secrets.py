@@ -29,6 +29,8 @@ from tests.jobs.conftest import Command
 from tests.scripted_server import Script, Settings, _completion
 
 KEY = "sk-recognisable-4f1d0c2b9a8e7d6c"
+NAMELIKE = "SK_RECOGNISABLE_4F1D0C2B9A8E7D6C"
+"""A key that could be a variable's name."""
 
 
 class EchoingServer:
@@ -138,12 +140,21 @@ def test_the_key_is_in_no_file_no_log_and_nothing_that_is_said(
         finished = zoomtrail("generate", job, "--out", tmp_path / "run", env=env)
         assert finished.returncode == 0, finished.stderr
         assert server.echoed > 3
+        of = ["regenerate", tmp_path / "run", "--where", "true"]
+        renewed = zoomtrail(*of, "--set", "teacher.api_key_env=OTHER_ECHOED_KEY", env={**env, "OTHER_ECHOED_KEY": KEY})
+        assert renewed.returncode == 0, renewed.stderr
+        planned = files_with(KEY, tmp_path / "run" / "plan")
+        pasted = [
+            zoomtrail(*of, "--set", f"teacher.api_key_env={text}", "--again", env=env) for text in (KEY, NAMELIKE)
+        ]
+        assert [result.returncode for result in pasted] == [2, 2]
+        assert planned == files_with(NAMELIKE, tmp_path) == [] and len(list((tmp_path / "run" / "plan").iterdir())) == 2
         server.refusing = True
         refused = zoomtrail("generate", job, "--out", tmp_path / "refused", env=env)
         assert refused.returncode == 1 and "the key was refused" in refused.stderr
         checked = zoomtrail("doctor", job, env=env)
-    said = "".join(result.stdout + result.stderr for result in (finished, refused, checked))
-    assert KEY not in said
+    said = "".join(result.stdout + result.stderr for result in (finished, renewed, *pasted, refused, checked))
+    assert KEY not in said and NAMELIKE not in said
     assert files_with("cannot serve", tmp_path / "run" / "trajectories") and files_with("***", tmp_path / "run")
     assert files_with(KEY, tmp_path) == []
     assert list(ray_folder.rglob("*.log")) or list(ray_folder.rglob("*.out"))

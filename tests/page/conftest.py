@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +30,9 @@ def shared(store: RunStore) -> SharedRows:
 
 
 @contextmanager
-def served(store: RunStore, host: str = "127.0.0.1") -> Iterator[Server]:
+def served(store: RunStore, host: str = "127.0.0.1", videos: Sequence[str] = ()) -> Iterator[Server]:
     """A server of a run at a free port."""
-    site = Site(shared(store))
+    site = Site(shared(store), videos)
     with Server(site, host, 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

@@ -11,7 +11,7 @@ from pipeline.page.server import Server
 from pipeline.store import RunStore
 from tests.corpus import render_video
 from tests.page.conftest import Serve
-from tests.page.watching import ATTACK, film
+from tests.page.watching import ATTACK, film, record_other_pictures
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -205,21 +205,29 @@ def test_every_text_of_an_attack_is_shown_as_text_and_runs_nothing(attacked: Ser
 
 
 def test_frames_that_are_others_now_are_told_and_not_shown(own: RunStore, serve: Serve, visit: Visiting) -> None:
-    render_video(film(own, 0), 5, size=(160, 120), seed=99)
+    record_other_pictures(own)
     there = visit(serve(own))
     tab = there.go("/trajectory?id=q0%400")
     tab.wait_for_selector("#turn-1 .frame.lost .why")
     there.wait("document.querySelector('#turn-1 .why').textContent.includes('another picture now')")
     there.wait("document.getElementById('frame-fault').textContent.includes('recorded')")
     assert not tab.is_visible("#turn-1 .frame.lost img")
-    there.wait("document.getElementById('video-fault').textContent.includes('SHA-256 differs')")
+
+
+def test_another_film_in_its_place_is_told_and_not_shown(own: RunStore, serve: Serve, visit: Visiting) -> None:
+    render_video(film(own, 0), 5, size=(160, 120), seed=99)
+    there = visit(serve(own))
+    tab = there.go("/trajectory?id=q0%400")
+    there.wait("document.getElementById('video-fault').textContent.includes('not the video that the run saw')")
+    there.wait("document.querySelector('#turn-1 .why')?.textContent.includes('not the video that the run saw')")
+    assert not tab.is_visible("#turn-1 .frame.lost img")
 
 
 def test_without_its_film_all_else_is_there(own: RunStore, serve: Serve, visit: Visiting) -> None:
     film(own, 0).unlink()
     there = visit(serve(own))
     tab = there.go("/trajectory?id=q0%400")
-    assert "The video is not here" in tab.inner_text("#video-fault")
+    assert "is not the video that the run saw, or is not here" in tab.inner_text("#video-fault")
     there.wait("document.querySelector('.overview .frame img').naturalWidth > 0")
     tab.keyboard.press("n")
     tab.keyboard.press("Space")

@@ -1,16 +1,22 @@
 """Lists: filters, their counts, text search, order, neighbours; and the addresses that say them."""
 
+import gc
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from pipeline.page.listing import PAGE_ROWS, Listed, Listing
 from pipeline.page.questions import Questions
+from pipeline.page.searching import Searches
 from pipeline.page.state import ListState
 from pipeline.shards.table import Rows
 from schemas.trajectory import Trajectory
 from tests.page.conftest import shared
 from tests.shards.runs import GOOD, begin, commit, question, trajectory, tree, verdict, whole_run, zoom_turn
+
+PRESETS = ("default", "strict", "videozoomer", "love_r1")
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +144,31 @@ def test_a_search_tells_what_it_found_so_far_and_comes_to_its_end(tmp_path_facto
         assert listing.page(ListState(search=f"needle {n}")).total >= 1
     tables = {row["name"] for row in Rows(store).query("SELECT table_name AS name FROM duckdb_tables()")}
     assert not any(name.startswith("found") for name in tables), "a search's table is its page's own"
+
+
+def test_many_threads_with_more_conditions_than_are_held_all_get_their_rows(
+    listing: Listing,
+) -> None:
+    """What one thread has just made for itself, the others' conditions push out again."""
+    states = [ListState(where=f"attempt >= 0 AND shard >= -{n}", preset=preset) for n in range(9) for preset in PRESETS]
+    states += [ListState(search=text) for text in ("colour", "hm", "grün", "v1", "v2", "q1", "q2", "which", "a", "e")]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(listing.page, states * 2))
+    assert not [listed.fault for listed in found if listed.fault]
+    assert {listed.total for listed in found if listed.state.where} == {12}
+
+
+def test_a_search_that_others_pushed_out_can_still_be_shown_and_then_leaves_no_table(tmp_path: Path) -> None:
+    rows = shared(whole_run(str(tmp_path)))
+    searches = Searches(rows, Questions(rows.store))
+    first = searches.of("colour", 30)
+    for n in range(12):
+        searches.of(f"other {n}", 30)
+    assert rows.query(f"SELECT count(*) AS n FROM rows WHERE {first.sql}") == [{"n": 12}]
+    del first
+    gc.collect()
+    found = rows.query("SELECT count(*) AS n FROM duckdb_tables() WHERE table_name LIKE 'found_%'")
+    assert found == [{"n": 6}], "as many as are held"
 
 
 @pytest.mark.parametrize(

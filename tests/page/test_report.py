@@ -73,7 +73,7 @@ def test_without_the_films_all_else_is_there(own: RunStore) -> None:
     for shard in range(3):
         film(own, shard).unlink()
     page = made(own)
-    assert "No such file" in page and "Closer at 1.0." in page
+    assert "is not the video that the run saw" in page and "Closer at 1.0." in page
     assert page.count("data:image/jpeg") >= 2, "the overview, which the captions hold"
 
 

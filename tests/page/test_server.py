@@ -4,18 +4,28 @@ import http.client
 import json
 import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+from pipeline.page.films import roots_beside
 from pipeline.page.server import Server
 from pipeline.page.site import Site
 from pipeline.store import RunStore
 from schemas.errors import UserError
-from tests.page.conftest import Serve, shared
-from tests.page.watching import film
+from schemas.trajectory import Trajectory
+from schemas.verdict import Verdict
+from tests.page.conftest import Serve, served, shared
+from tests.page.watching import film, name_video
+from tests.shards.runs import commit
 
 SHOULD = {
     "X-Content-Type-Options": "nosniff",
@@ -132,21 +142,19 @@ def test_a_path_that_now_leads_elsewhere_is_refused(own: RunStore, serve: Serve)
     assert ask(server, about("/video"), Range="bytes=0-9").status == 206
     path.unlink()
     gone = ask(server, about("/video"))
-    assert gone.status == 404 and "No such file" in gone.error
-    path.symlink_to("/etc/passwd")
-    linked = ask(server, about("/video"))
-    assert linked.status == 409 and b"root:" not in linked.body and "SHA-256 differs" in linked.error
-    path.unlink()
-    path.symlink_to(film(own, 1))
-    assert ask(server, about("/video")).status == 409
-    path.unlink()
+    assert gone.status == 404 and gone.error == f"{path} is not the video that the run saw, or is not here"
+    for elsewhere in ("/etc/passwd", film(own, 1), "/dev/zero"):
+        path.symlink_to(elsewhere)
+        linked = ask(server, about("/video"))
+        assert (linked.status, linked.body) == (404, gone.body), "whether there is a file is not told"
+        path.unlink()
     os.mkfifo(path)
     began = time.monotonic()
-    assert "is no file" in ask(server, about("/video")).error
+    assert ask(server, about("/video")).body == gone.body
     assert time.monotonic() - began < 5
     path.unlink()
     path.mkdir()
-    assert ask(server, about("/video")).status == 404
+    assert ask(server, about("/video")).body == gone.body
 
 
 def test_a_linked_film_with_the_recorded_bytes_is_played(own: RunStore, serve: Serve, tmp_path: Path) -> None:
@@ -154,6 +162,109 @@ def test_a_linked_film_with_the_recorded_bytes_is_played(own: RunStore, serve: S
     path.rename(tmp_path / "elsewhere.bin")
     path.symlink_to(tmp_path / "elsewhere.bin")
     assert ask(serve(own), about("/video"), Range="bytes=0-9").status == 206
+
+
+class Elsewhere(SimpleHTTPRequestHandler):
+    """A web server of a folder that notes what it is asked for."""
+
+    def __init__(self, asked: list[str], *arguments: Any, folder: Path) -> None:
+        self.asked = asked
+        super().__init__(*arguments, directory=str(folder))
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        self.asked.append(self.path)
+
+
+@contextmanager
+def web_server(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Its address, and what it was asked for."""
+    asked: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Elsewhere, asked, folder=folder)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_a_run_cannot_have_addresses_asked_for(own: RunStore, tmp_path: Path) -> None:
+    """A run from someone else names what it likes: a metadata service, an internal page, a file of this machine."""
+    with web_server(tmp_path) as (url, asked):
+        hostile = [f"{url}/secret", f"{url}/v/../secret", f"{url}/v/%2e%2e/secret", f"simplecache::{url}/v/a"]
+        hostile += [f"{url}.example/v/a", "s3://bucket/key", f"{url}/v"]
+        for uri in hostile:
+            name_video(own, uri)
+            with served(own, videos=[f"{url}/v"]) as server:
+                refused = ask(server, about("/frame", n=6))
+                assert refused.status == 404 and "--videos" in refused.error, uri
+                assert ask(server, about("/video")).status == 404
+                assert ask(server, about("/trajectory")).status == 200
+        assert not asked
+
+
+@pytest.mark.parametrize(
+    "uri", ["/etc/passwd", "file:///etc/passwd", "/dev/zero", "/proc/self/environ", "/nowhere", ""]
+)
+def test_a_run_cannot_learn_what_lies_on_this_machine(own: RunStore, uri: str) -> None:
+    name_video(own, uri)
+    with served(own) as server:
+        for path in (about("/frame", n=6), about("/video")):
+            refused = ask(server, path)
+            said = f"{uri} is not the video that the run saw, or is not here"
+            assert (refused.status, refused.error) == (404, said), path
+
+
+def test_videos_of_other_machines_are_fetched_from_where_the_user_says(
+    own: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOOMTRAIL_VIDEO_CACHE", str(tmp_path / "cache"))
+    path = film(own, 0)
+    with web_server(path.parent) as (url, asked):
+        name_video(own, f"{url}/{path.name}")
+        with served(own, videos=[url]) as server:
+            assert ask(server, about("/frame", n=6)).headers["Content-Type"] == "image/jpeg"
+        assert asked
+        path.write_bytes(film(own, 1).read_bytes())
+        with served(own, videos=[url]) as server:
+            assert "is not the video that the run saw" in ask(server, about("/frame", n=6)).error
+
+
+def test_a_run_on_a_store_has_its_videos_from_there() -> None:
+    assert roots_beside("s3://bucket/runs/one") == ("s3://bucket/",)
+    assert roots_beside("/data/run") == roots_beside("file:///data/run") == ()
+
+
+def test_a_fault_of_ours_is_told_as_one_and_the_next_request_is_answered(
+    watched: RunStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("of our\x1b own")
+
+    with served(watched) as server:
+        monkeypatch.setattr("pipeline.page.site.read_attempt", fail)
+        failed = ask(server, about("/trajectory"))
+        assert failed.status == 500 and "its terminal says why" in failed.error
+        assert capsys.readouterr().err == f"zoomtrail: '{about('/trajectory')}': ValueError: 'of our\\x1b own'\n"
+        unreadable = ask(server, "/?" + "a=1&" * 60)
+        assert unreadable.status == 400 and capsys.readouterr().err == ""
+        assert ask(server, "/").status == 200
+
+
+def test_rows_that_are_added_are_shown_at_the_next_look(
+    own: RunStore, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.page.server._LOOK_S", 0.0)
+    monkeypatch.setattr("pipeline.page.server._REST", 0)
+    made, judged = own.rows(Trajectory, "teach", 2), own.rows(Verdict, "replay", 2)
+    for stage in ("teach", "replay"):
+        own.storage.remove(own.shard_name(stage, 2))
+    server = serve(own)
+    assert b"not yet rolled out" in ask(server, about("/trajectory", id="q2@0")).body
+    site = server.site
+    ask(server, "/")
+    assert server.site is site, "nothing was added, so nothing is loaded again"
+    commit(own, "teach", 2, made)
+    commit(own, "replay", 2, judged)
+    assert b"not yet rolled out" not in ask(server, about("/trajectory", id="q2@0")).body
+    assert ask(server, about("/frame", id="q2@0", n=0)).status == 200
 
 
 def test_only_names_of_this_machine_are_answered(page: Server) -> None:

@@ -3,12 +3,13 @@
 import pytest
 
 from pipeline.page.attempt import Attempt, read_attempt
+from pipeline.page.render import value
 from pipeline.page.shared import SharedRows
 from pipeline.page.site import told
 from pipeline.page.timeline import clock, curve, drawn
 from pipeline.page.told import Seen, frame_at, told_turns, trainer_rows
 from pipeline.store import RunStore
-from schemas.errors import Rejected
+from schemas.errors import Failure, Rejected
 from schemas.trajectory import Hint, Reflection, Trajectory
 from tests.page.conftest import shared
 from tests.shards.runs import answer_turn, question, trajectory, verdict, walk_run, whole_run, zoom_turn
@@ -129,6 +130,12 @@ def test_a_stateless_protocol_has_a_row_for_each_turn(runs: object) -> None:
     made = store.rows(Trajectory, "teach", sorted(store.finished("teach"))[0])[0]
     rows, _ = trainer_rows(read_attempt(shared(store), made.trajectory_id, "default"))
     assert [row.step for row in rows] == [n for n, turn in enumerate(made.turns, 1) if turn.trainable]
+
+
+def test_values_are_shown_as_a_person_reads_them() -> None:
+    shown = [value(of) for of in (None, True, 0.5, 1234, (0.25, 1), "text")]
+    assert shown == ["–", "yes", "0.500", "1,234", "0.250, 1", "text"]
+    assert value(Failure(stage="teach", kind="k", message="m")) == "stage teach, kind k, message m, attempts 1"
 
 
 def test_seconds_are_shown_as_a_player_shows_them() -> None:

@@ -57,7 +57,28 @@ def moved_run(store: RunStore, folder: Path) -> RunStore:
     return copy
 
 
-def _at(video: Video | None, path: Path) -> Video:
+def record_other_pictures(store: RunStore) -> None:
+    """Lets the first shard's trajectories name other hashes of their zooms' frames than the film gives."""
+    commit(store, "teach", 0, [_spoiled_looks(made) for made in store.rows(Trajectory, "teach", 0)])
+
+
+def _spoiled_looks(made: Trajectory) -> Trajectory:
+    document = made.model_dump()
+    for turn in document["turns"]:
+        for seen in turn["observations"]:
+            for frame in seen["frames"]:
+                frame["hash"] = frame["hash"][::-1]
+    return Trajectory.model_validate(document)
+
+
+def name_video(store: RunStore, uri: str) -> None:
+    """Lets the first shard name its video by another address."""
+    trees, made = store.rows(CaptionTree, "caption", 0), store.rows(Trajectory, "teach", 0)
+    commit(store, "caption", 0, [tree.model_copy(update={"video": _at(tree.video, uri)}) for tree in trees])
+    commit(store, "teach", 0, [one.model_copy(update={"video": _at(one.video, uri)}) for one in made])
+
+
+def _at(video: Video | None, path: Path | str) -> Video:
     assert video
     return video.model_copy(update={"uri": str(path)})
 
