@@ -43,12 +43,12 @@ class Head:
     """
 
     def __init__(self, log: Path, folder: Path) -> None:
-        port, for_clients = free_port(), free_port()
+        port, for_clients, for_jobs = free_port(), free_port(), free_port()
         self.log, self.folder = log, folder
         self.address = f"http://127.0.0.1:{port}"
         self._ray = [sys.executable, "-m", "ray.scripts.scripts"]
         options = ["--head", "--block", "--port", "0", "--num-cpus", "4", "--disable-usage-stats"]
-        options += ["--temp-dir", str(folder)]
+        options += ["--dashboard-agent-listen-port", str(for_jobs), "--temp-dir", str(folder)]
         options += ["--dashboard-port", str(port), "--ray-client-server-port", str(for_clients)]
         # The key is in the environment of the node, and of nothing that is submitted.
         env = {**os.environ, "PYTHONPATH": str(ROOT), "SUBMITTED_KEY": KEY}
@@ -68,10 +68,13 @@ class Head:
                 assert time.monotonic() < deadline and self.process.poll() is None, "no dashboard"
                 time.sleep(1)
 
-    def job(self, verb: str, *arguments: str) -> str:
-        """What `ray job VERB` prints. Raises CalledProcessError where it fails."""
+    def job(self, verb: str, *arguments: str, patience_s: float = 120) -> str:
+        """What `ray job VERB` prints. A node that has not started all its services yet asks to be tried again."""
         command = [*self._ray, "job", verb, "--address", self.address, *arguments]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout
+        deadline = time.monotonic() + patience_s
+        while (done := subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)).returncode:
+            assert "please try again later" in done.stderr and time.monotonic() < deadline, done.stderr
+        return done.stdout
 
 
 @pytest.fixture
