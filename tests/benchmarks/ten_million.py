@@ -4,8 +4,8 @@
 
 RUN is a pilot like the large run to come: same job, same kind of videos, some hundred attempts. What one takes is RUN's
 own; the rest are figures of other benchmarks and capacities, printed with what they stand for, which `--set` replaces
-by yours. For N attempts: need = N x what one takes; days = need / capacity. What needs the most days breaks first. A row
-whose figure nobody has given is shown as not measured, after the others.
+by yours. For N attempts: need = N x what one takes; days = need / capacity. What needs the most days breaks first.
+A row whose figure nobody has given is shown as not measured, after the others.
 """
 
 import argparse
