@@ -59,6 +59,15 @@ class Command:
             raise RuntimeError((self.world.folder / "command.log").read_text()[-2000:])
         return seen.now
 
+    def first_call(self) -> float:
+        """Waits for its first call; seconds until then. Raises RuntimeError where it ends without one."""
+        ended = False
+        while not self.look() and not self.points[-1][1]:
+            if ended:
+                raise RuntimeError((self.world.folder / "command.log").read_text()[-2000:])
+            ended = self.process.poll() is not None
+        return self.points[-1][0]
+
     def finish(self) -> None:
         """Waits for its end."""
         while self.process.poll() is None:

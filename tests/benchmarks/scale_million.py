@@ -78,9 +78,7 @@ def _resume(world: World, server: CallServer) -> dict[str, float]:
     for how, more in {"with a budget": {"budget": {"tokens": 10**12}}, "without a budget": {}}.items():
         world.write_job(server.base_url, 16, {}, **more)
         with Command(world, server) as command:
-            while not command.look() and not command.points[-1][1]:
-                pass
-        seconds[how] = command.points[-1][0]
+            seconds[how] = command.first_call()
         _undo(world, world.videos // 100)
         shutil.rmtree(ledger)
         shutil.copytree(left, ledger, copy_function=os.link)
@@ -88,7 +86,7 @@ def _resume(world: World, server: CallServer) -> dict[str, float]:
 
 
 def _undo(world: World, shards: int) -> None:
-    """Takes back the last shards' verdicts and trajectories, so that they are to be made."""
-    for folder in ("trajectories", "verdicts"):
+    """Takes back the last shards, so that they are to be made: their captions, too, which are another video's."""
+    for folder in ("captions", "trajectories", "verdicts"):
         for shard in range(world.videos - shards, world.videos):
             (world.out / folder / f"shard-{shard:05d}.parquet").unlink(missing_ok=True)
