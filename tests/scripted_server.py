@@ -129,14 +129,18 @@ def _text(message: dict[str, Any]) -> str:
 
 @dataclass
 class Server:
-    """Counts and logs what it is asked. seen: how often each key came."""
+    """Counts and logs what it is asked. api_key: requests without it are refused, "" for none; seen: how often each
+    idempotency key came."""
 
     script: Script
     log: Path
+    api_key: str = ""
     seen: Counter[str] = field(default_factory=Counter)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         begin = time.time()
+        if self.api_key and request.headers.get("Authorization") != f"Bearer {self.api_key}":
+            return web.json_response({"error": {"message": "incorrect API key"}}, status=401)
         body = await request.json()
         key = request.headers.get("Idempotency-Key", "")
         if not key:
@@ -199,11 +203,12 @@ class ScriptedServer:
         errors: float = 0.0,
         careless: float = 0.08,
         hang_s: float = 0.0,
+        api_key: str = "",
     ) -> None:
         self.log = log
         command = [sys.executable, "-m", "tests.scripted_server", "--log", str(log)]
         command += ["--latency", str(latency_s), "--errors", str(errors), "--careless", str(careless)]
-        command += ["--hang", str(hang_s)]
+        command += ["--hang", str(hang_s), "--api-key", api_key]
         self._command = command + (["--truth", str(truth)] if truth else [])
 
     def __enter__(self) -> "ScriptedServer":
@@ -250,10 +255,11 @@ def main() -> None:
     parser.add_argument("--errors", type=float, default=0.0)
     parser.add_argument("--careless", type=float, default=0.08)
     parser.add_argument("--hang", type=float, default=0.0)
+    parser.add_argument("--api-key", default="")
     options = parser.parse_args()
     settings = Settings(options.latency, options.errors, options.careless, hang_s=options.hang)
     script = Script(settings, load_truth(options.truth) if options.truth else {})
-    asyncio.run(_serve(Server(script, options.log)))
+    asyncio.run(_serve(Server(script, options.log, options.api_key)))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,29 @@
 """Past one machine: trajectories per second by nodes, our own processor time for each, and a run of a million.
 
-    python -m tests.benchmarks.scale [--part nodes|overhead|million] [--quick] [--json FILE] [--folder DIR]
+    python -m tests.benchmarks.scale [--part nodes|overhead|million|store] [--quick] [--json FILE] [--folder DIR]
 
 The teacher is a server on loopback in a process of its own that answers after a fixed time; everything else is the
 product, started by its command line. The videos are one of 8 s and 160x120 under many names, each with a hundred
 attempts and a shard of its own, so that decoding weighs less than in life; there is no verifier.
 
 nodes: Ray nodes of one CPU each on this machine, with one worker each that serves all stages and has a fixed number of
-calls in flight; each trajectory zooms once. Bar: 0.9 of linear where the processors are less than 90 % busy.
+calls in flight; each trajectory zooms once. Bar: 0.9 of linear where the processors are less than 90 % busy, which must
+be so at two numbers of nodes beyond the first; where they are full is told.
 overhead: processor time a trajectory, by stage without Ray, and by kind of process with it.
 million: a run is planned; of its shards the first tenth is carried out at no latency and without zooms, the others are
-made to look finished. Then the run is resumed at 99 %. Bars: the driver's memory grows by less than 10 % from half of
-the way to the end, and less than 30 s pass until the resumed run asks its first call.
+made to look finished. Then the run is resumed at 99 %, with its ledger as the workers left it. Bars: a tenth is
+measured, the driver's memory grows by less than 10 % from half of the way to the end, and less than 30 s pass until the
+resumed run asks its first call.
+store: requests by kind of a run on an S3 server, and of its resume, which pays no call again.
 """
 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,59 +32,34 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.call_server import CallServer
-from tests.benchmarks.scale_command import ROOT, Command, RayNodes
+from tests.benchmarks.scale_command import Command, RayNodes, step
+from tests.benchmarks.scale_million import million
+from tests.benchmarks.scale_size import FULL, QUICK, Bar, Size
+from tests.benchmarks.scale_store import store
 from tests.benchmarks.scale_world import World
 
-
-@dataclass(frozen=True)
-class Size:
-    """How much is done. nodes: numbers of them; latency_s: of calls; in_flight: calls of a node; window_s: measured.
-
-    attempts: in the overhead part. million: attempts planned.
-    """
-
-    nodes: tuple[int, ...]
-    latency_s: float
-    in_flight: int
-    window_s: float
-    attempts: int
-    million: int
-
-
-FULL = Size((1, 2, 4, 8), 4.0, 8, 60.0, 2000, 1_000_000)
-QUICK = Size((1, 2), 2.0, 4, 10.0, 400, 10_000)
-
-
-@dataclass
-class Bar:
-    """What must be reached. at_most: the bound is an upper one."""
-
-    text: str
-    figure: float
-    bound: float
-    at_most: bool = False
-
-    @property
-    def met(self) -> bool:
-        return self.figure <= self.bound if self.at_most else self.figure >= self.bound
-
-    def __str__(self) -> str:
-        relation = "at most" if self.at_most else "at least"
-        return f"{'met   ' if self.met else 'MISSED'} {self.text}: {self.figure:.2f}, {relation} {self.bound:g}"
+FULL_AT = 0.9
+"""The share of their time from which on the processors count as full."""
 
 
 def nodes(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
-    """Trajectories a second on each number of nodes, and on the most of them with as many calls as they can take."""
+    """Trajectories a second on each number of nodes, and on the most of them with as many calls as they can take.
+
+    Of the numbers beyond the first two at least must be compared with it: elsewhere the processors are full, by our own
+    work or by that of others, and nothing is known.
+    """
     figures = [_on_nodes(n, size, size.in_flight, folder) for n in size.nodes]
     for one in figures:
         one["of linear"] = one["trajectories/s"] / figures[0]["trajectories/s"] / one["nodes"] * figures[0]["nodes"]
-    bars = [
-        Bar(f"{one['nodes']} nodes: of linear", one["of linear"], 0.9)
-        for one in figures
-        if one["processors busy"] < 0.9
-    ]
-    full = _on_nodes(size.nodes[-1], size, 16 * size.in_flight, folder)
-    return [*figures, full], bars
+    free = [one for one in figures if one["processors busy"] < FULL_AT]
+    compared = [one for one in free if one is not figures[0]] if figures[0] in free else []
+    bars = [Bar("numbers of nodes compared", len(compared), min(2, len(figures) - 1))]
+    bars += [Bar(f"{one['nodes']} nodes: of linear", one["of linear"], 0.9) for one in compared]
+    figures.append(_on_nodes(size.nodes[-1], size, 16 * size.in_flight, folder))
+    full = next((one for one in figures if one["processors busy"] >= FULL_AT), None)
+    where = f"{full['nodes']} nodes, {full['calls in flight']} calls in flight" if full else "nowhere"
+    rate = f": {full['trajectories/s']:.1f} trajectories/s" if full else ""
+    return [*figures, {"processors full": where + rate}], bars
 
 
 def _on_nodes(count: int, size: Size, in_flight: int, folder: Path) -> dict[str, Any]:
@@ -100,13 +76,15 @@ def _on_nodes(count: int, size: Size, in_flight: int, folder: Path) -> dict[str,
             _pause(command, size.window_s)
             ended, after, now = *command.points[-1], command.watcher.samples[-1]
     made, seconds = (after - before) / 2, ended - began
+    ours = sum(now.cpu_s[kind] - cpu.cpu_s.get(kind, 0.0) for kind in now.cpu_s)
     return {
         "nodes": count,
         "calls in flight": count * in_flight,
         "trajectories/s": made / seconds,
         "of calls in flight": made / seconds / (count * in_flight / size.latency_s / 2),
         "processors busy": (now.busy_s - cpu.busy_s) / (now.at_s - cpu.at_s) / (os.cpu_count() or 1),
-        "CPU ms a trajectory": 1e3 * sum(now.cpu_s[k] - cpu.cpu_s.get(k, 0.0) for k in now.cpu_s) / max(made, 1),
+        "processors busy for us": ours / (now.at_s - cpu.at_s) / (os.cpu_count() or 1),
+        "CPU ms a trajectory": 1e3 * ours / max(made, 1),
     }
 
 
@@ -146,74 +124,7 @@ def overhead(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]
     return figures, []
 
 
-def million(size: Size, folder: Path) -> tuple[list[dict[str, Any]], list[Bar]]:
-    """Planning, a tenth carried out, and resuming at 99 %."""
-    with tempfile.TemporaryDirectory(dir=folder) as name, CallServer(0.0, zooms=0) as server:
-        world = World(Path(name), size.million // 100)
-        world.write()
-        world.write_job(server.base_url, 16, {})
-        figures: list[dict[str, Any]] = []
-        _told(figures, {"step": "plan", **step("plan", world, str(world.out))})
-        tenth, last = world.videos // 10, world.videos // 100
-        with Command(world, server) as command:
-            while not (done := sorted((world.out / "verdicts").glob("shard-*.parquet"))):
-                command.look()
-        world.finish(range(tenth, world.videos), like=int(done[0].stem.removeprefix("shard-")))
-        with Command(world, server) as command:
-            command.finish()
-        _told(figures, {"step": "carry out a tenth", **_carried_out(command)})
-        _undo(world, last)
-        world.keep_calls(size.million - len(list(world.out.glob("calls/*/*.json"))))
-        _told(figures, {"step": "resume: read", **step("resume", world, str(world.out))})
-        seconds = {}
-        for budget in (None, {"tokens": 10**12}):
-            world.write_job(server.base_url, 16, {}, **({"budget": budget} if budget else {}))
-            with Command(world, server) as command:
-                while not command.look() and not command.points[-1][1]:
-                    pass
-            seconds["with a budget" if budget else "without a budget"] = command.points[-1][0]
-            _undo(world, last)
-        _told(figures, {"step": "resume: seconds to the first call", **seconds})
-    grown = figures[1]["driver MB at 100 %"] / figures[1]["driver MB at 50 %"]
-    bars = [Bar("driver's memory at the end, of that halfway", grown, 1.1, at_most=True)]
-    bars += [Bar(f"seconds to the first call, {how}", s, 30, at_most=True) for how, s in seconds.items()]
-    return figures, bars
-
-
-def _told(figures: list[dict[str, Any]], one: dict[str, Any]) -> None:
-    """Adds figures, and says them at once: what follows takes long."""
-    figures.append(one)
-    print(json.dumps(one), file=sys.stderr, flush=True)
-
-
-def _carried_out(command: Command) -> dict[str, float]:
-    made, samples = command.points[-1][1], command.watcher.samples
-    (began, first, begin), (ended, last, end) = command.at(0.1), command.at(1.0)
-    found = {f"driver MB at {100 * share:.0f} %": command.at(share)[2].driver_mb for share in (0.1, 0.5, 1.0)}
-    found |= {"attempts": made, "driver peak MB": max(sample.driver_mb for sample in samples)}
-    found |= {"trajectories/s": (last - first) / (ended - began)}
-    cpu = {kind: 1e3 * (end.cpu_s[kind] - begin.cpu_s.get(kind, 0.0)) / (last - first) for kind in end.cpu_s}
-    return found | {f"CPU ms: {kind}": ms for kind, ms in cpu.items()}
-
-
-def _undo(world: World, shards: int) -> None:
-    """Takes back the last shards' verdicts and trajectories, so that they are to be made."""
-    for folder in ("trajectories", "verdicts"):
-        for shard in range(world.videos - shards, world.videos):
-            (world.out / folder / f"shard-{shard:05d}.parquet").unlink(missing_ok=True)
-
-
-def step(name: str, world: World, out: str) -> dict[str, Any]:
-    """The figures of a step in a process of its own: see `scale_steps`. Raises RuntimeError where it fails."""
-    command = [sys.executable, "-m", "tests.benchmarks.scale_steps", name, str(world.job), out]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-PARTS = {"nodes": nodes, "overhead": overhead, "million": million}
+PARTS = {"nodes": nodes, "overhead": overhead, "million": million, "store": store}
 
 
 def flat(figures: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
@@ -233,7 +144,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two nodes, ten thousand attempts: a few minutes")
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given several times")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--folder", type=Path, help="where runs are made: 10 GB, 3 million files")
+    parser.add_argument("--folder", type=Path, help="where runs are made: 5 GB, a million files")
     options = parser.parse_args()
     size, document, bars = QUICK if options.quick else FULL, dict[str, Any](), list[Bar]()
     for part in options.part or PARTS:

@@ -1,11 +1,13 @@
 """`zoomtrail generate` under measurement, and Ray nodes for it."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.call_server import CallServer
 from tests.benchmarks.scale_watch import Sample, Watcher
@@ -17,15 +19,20 @@ PATIENCE_S = 7200.0
 
 @dataclass
 class Command:
-    """`zoomtrail generate` at work, watched. points: seconds since it began, with the calls answered until then."""
+    """`zoomtrail generate` at work, watched. points: seconds since it began, with the calls answered until then.
+
+    out: the run, "" for the world's own.
+    """
 
     world: World
     server: CallServer
     address: str = "local"
+    out: str = ""
     points: list[tuple[float, int]] = field(default_factory=list)
 
     def __enter__(self) -> "Command":
-        command = [sys.executable, "-m", "jobs.cli", "generate", str(self.world.job), "--out", str(self.world.out)]
+        out = self.out or str(self.world.out)
+        command = [sys.executable, "-m", "jobs.cli", "generate", str(self.world.job), "--out", out]
         self.server.seen()
         self._log = (self.world.folder / "command.log").open("ab")
         self._began = time.monotonic()
@@ -51,6 +58,15 @@ class Command:
         if self.process.poll() or self.points[-1][0] > PATIENCE_S:
             raise RuntimeError((self.world.folder / "command.log").read_text()[-2000:])
         return seen.now
+
+    def first_call(self) -> float:
+        """Waits for its first call; seconds until then. Raises RuntimeError where it ends without one."""
+        ended = False
+        while not self.look() and not self.points[-1][1]:
+            if ended:
+                raise RuntimeError((self.world.folder / "command.log").read_text()[-2000:])
+            ended = self.process.poll() is not None
+        return self.points[-1][0]
 
     def finish(self) -> None:
         """Waits for its end."""
@@ -79,3 +95,13 @@ class RayNodes:
 
     def __exit__(self, *_: object) -> None:
         self._cluster.shutdown()
+
+
+def step(name: str, world: World, out: str) -> dict[str, Any]:
+    """The figures of a step in a process of its own: see `scale_steps`. Raises RuntimeError where it fails."""
+    command = [sys.executable, "-m", "tests.benchmarks.scale_steps", name, str(world.job), out]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

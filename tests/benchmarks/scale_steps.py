@@ -18,8 +18,10 @@ from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
+from fsspec import AbstractFileSystem
 
 from jobs.generate import plan_run
 from jobs.runs import Run
@@ -40,27 +42,26 @@ PAGE = 1000
 
 @contextmanager
 def requests() -> Iterator[Counter[str]]:
-    """Counts what would be asked of an object store: pages of names, reads, writes."""
+    """Counts what is asked of the store: whole files read, written and removed, pages of names listed, files opened.
+
+    All of `Storage` goes through its `_attempt`, whatever it is called; of a file that is opened to be read in parts
+    the parts are not counted: `scale_store` has the requests as a server sees them.
+    """
     asked: Counter[str] = Counter()
+    attempt, opening = Storage._attempt, AbstractFileSystem.open
 
-    def counting(kind: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any, **named: Any) -> Any:
-            asked[kind] += 1
-            found = method(*arguments, **named)
-            asked[kind] += max(0, ceil(len(found) / PAGE) - 1) if kind == "list" else 0
-            return found
+    def attempted(storage: Storage, what: str, name: str, work: Callable[[], Any], *expected: type[OSError]) -> Any:
+        asked[what] += 1
+        found = attempt(storage, what, name, work, *expected)
+        asked[what] += max(0, ceil(len(found) / PAGE) - 1) if what == "list" else 0
+        return found
 
-        return counted
+    def opened(fs: AbstractFileSystem, *arguments: Any, **named: Any) -> Any:
+        asked["open"] += 1
+        return opening(fs, *arguments, **named)
 
-    of = {"read": "read", "write": "write", "create": "write", "names": "list", "files": "list", "folders": "list"}
-    plain = {name: getattr(Storage, name) for name in of}
-    for name, kind in of.items():
-        setattr(Storage, name, counting(kind, plain[name]))
-    try:
+    with patch.object(Storage, "_attempt", attempted), patch.object(AbstractFileSystem, "open", opened):
         yield asked
-    finally:
-        for name, method in plain.items():
-            setattr(Storage, name, method)
 
 
 class Meter:

@@ -12,8 +12,6 @@ import pytest
 from tests.jobfiles import write_job
 from tests.scripted_server import ScriptedServer
 
-pytest.importorskip("prometheus_client", reason="Ray exports metrics where ray[default] is installed")
-
 
 @pytest.fixture
 def ended_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, dict[str, object]]]:

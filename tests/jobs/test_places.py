@@ -35,17 +35,18 @@ def test_a_protocol_and_a_place_cannot_both_be_printed(capsys: pytest.CaptureFix
 
 
 @pytest.fixture(scope="module")
-def kuberay() -> dict[str, dict[str, Any]]:
-    """The documents of the KubeRay file, by kind."""
-    found = yaml.safe_load_all((CONFIGS / "kuberay.yaml").read_text())
-    return {document["kind"]: document for document in found if document}
+def kuberay() -> dict[str, Any]:
+    """What the KubeRay file orders: a job with a cluster of its own."""
+    found: dict[str, Any] = yaml.safe_load((CONFIGS / "kuberay.yaml").read_text())
+    assert found["kind"] == "RayJob"
+    return dict(found["spec"])
 
 
 def node_types(cluster: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What Ray's own autoscaler makes of a RayCluster."""
+    """What Ray's own autoscaler makes of the cluster."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-    named = {**cluster, "metadata": {**cluster["metadata"], "namespace": "default"}}
+    named = {"metadata": {"name": "zoomtrail", "namespace": "default"}, "spec": cluster}
     found: dict[str, dict[str, Any]] = _derive_autoscaling_config_from_ray_cr(named)["available_node_types"]
     return found
 
@@ -58,8 +59,8 @@ def how_many(node: dict[str, Any], post: Post) -> int:
     return int(min(node["resources"].get(name, 0) / amount for name, amount in wanted.items() if amount))
 
 
-def test_the_autoscaler_finds_room_for_every_actor_of_the_cluster_job(kuberay: dict[str, dict[str, Any]]) -> None:
-    types = node_types(kuberay["RayCluster"])
+def test_the_autoscaler_finds_room_for_every_actor_of_the_cluster_job(kuberay: dict[str, Any]) -> None:
+    types = node_types(kuberay["rayClusterSpec"])
     room = {name: float(node["max_workers"]) for name, node in types.items()}
     for pool in pools(load_job(CONFIGS / "cluster.yaml")):
         home = "h100" if pool.post.gpus else "cpu"
@@ -69,21 +70,24 @@ def test_the_autoscaler_finds_room_for_every_actor_of_the_cluster_job(kuberay: d
     assert types["h100"]["min_workers"] == 0
 
 
-def test_every_pod_has_the_keys_from_the_secret_and_none_from_the_file(kuberay: dict[str, dict[str, Any]]) -> None:
-    cluster = kuberay["RayCluster"]["spec"]
+def test_every_pod_has_the_keys_from_the_secret_and_none_from_the_file(kuberay: dict[str, Any]) -> None:
+    cluster = kuberay["rayClusterSpec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = group["template"]["spec"]["containers"]
         assert container["envFrom"] == [{"secretRef": {"name": "zoomtrail-keys"}}] and "env" not in container
         assert container["resources"]["requests"] == container["resources"]["limits"]
-    assert "runtimeEnvYAML" not in kuberay["RayJob"]["spec"]
+    assert "runtimeEnvYAML" not in kuberay
 
 
-def test_the_job_runs_on_that_cluster_and_finds_its_file(kuberay: dict[str, dict[str, Any]]) -> None:
-    job, cluster = kuberay["RayJob"]["spec"], kuberay["RayCluster"]
-    assert job["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}
-    head = cluster["spec"]["headGroupSpec"]["template"]["spec"]
+def test_a_session_that_fails_is_begun_again_on_a_cluster_of_its_own(kuberay: dict[str, Any]) -> None:
+    """KubeRay refuses `backoffLimit` beside `clusterSelector`."""
+    assert kuberay["backoffLimit"] > 0 and "clusterSelector" not in kuberay
+
+
+def test_the_head_has_the_file_of_the_job(kuberay: dict[str, Any]) -> None:
+    head = kuberay["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     (mount,) = head["containers"][0]["volumeMounts"]
-    assert job["entrypoint"].split()[2] == f"{mount['mountPath']}/job.yaml"
+    assert kuberay["entrypoint"].split()[2] == f"{mount['mountPath']}/job.yaml"
     assert mount["name"] == head["volumes"][0]["name"]
 
 
