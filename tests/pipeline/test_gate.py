@@ -188,7 +188,7 @@ def test_after_a_hold_calls_come_back_one_after_the_other(tmp_path: Path) -> Non
             first = asyncio.ensure_future(models[0].complete(chat(0)))
             while not server.began:
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.7)
             await asyncio.gather(first, *(models[0].complete(chat(n)) for n in range(1, 60)))
             back = sorted(server.began[1:])
             assert back[0] - server.began[0] > 1.45
