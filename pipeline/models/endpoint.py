@@ -32,10 +32,11 @@ class EndpointModel:
 
     A request's key is the hash of all that is sent (images by their hash), with the model's name, sampling and
     sample number. It goes along as `Idempotency-Key`, so that a gateway that knows that header can recognise a
-    repeated call. A 401, 403 or 404 is Fatal; another 4xx is this request's fault (Rejected); 408, 409, 425, 429,
-    5xx, timeouts, lost connections and broken JSON are retried with jittered backoff or as `Retry-After` says. When
-    the retries of a call are used up, it is Rejected if the server answered any other call meanwhile. If it answered
-    none, that is an outage: all calls wait while one at a time is tried, and it is Fatal after `outage_s`.
+    repeated call. A 401, 403 or 404 is Fatal, as is a dead key by any status; another 4xx is this request's fault
+    (Rejected); 408, 409, 425, 429, 5xx, timeouts, lost connections and replies that cannot be read are retried with
+    jittered backoff or when the server says. An error with status 200 counts by its code. When the retries of a call
+    are used up, it is Rejected if the server answered anything else meanwhile. If it answered nothing, that may be an
+    outage: all calls wait while plain requests are tried (see `Sender`), and it is Fatal after `outage_s`.
     """
 
     def __init__(

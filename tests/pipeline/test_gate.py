@@ -176,6 +176,23 @@ def test_retry_after_with_429_holds_back_the_calls_of_other_workers(tmp_path: Pa
     asyncio.run(scene())
 
 
+def test_a_request_that_is_said_in_another_form_has_leave_of_its_own(tmp_path: Path) -> None:
+    error = {"message": "Use 'max_completion_tokens'.", "param": "max_tokens", "code": "unsupported_parameter"}
+
+    def answer(number: int) -> web.Response:
+        return web.json_response({"error": error}, status=400) if number == 1 else good()
+
+    async def scene() -> None:
+        limits = {"requests_per_minute": 60}
+        async with served(answer) as (server, url), crew(url, tmp_path, 1, limits=limits) as (meter, models):
+            (outcome,) = await asked(models, 1)
+            assert outcome.text == "hi" and server.began[1] - server.began[0] > 0.8
+            spent = meter.spent()["teacher"]
+            assert spent.sent == spent.answered == 2 and not spent.failed
+
+    asyncio.run(scene())
+
+
 def test_after_a_hold_calls_come_back_one_after_the_other(tmp_path: Path) -> None:
     def answer(number: int) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": "1"}) if number == 1 else good()
