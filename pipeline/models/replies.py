@@ -103,11 +103,12 @@ def tokens_of(response: Response) -> Tokens:
 
 def _count(tokens: Any) -> int:
     """A number of tokens, whole and of at least 0, as a number or a text; 0 for what is none."""
-    try:
-        number = int(tokens if isinstance(tokens, int | float) else float(tokens or 0))
-    except (TypeError, ValueError, OverflowError):
-        return 0
-    return number if 0 <= number <= _MOST_TOKENS else 0
+    if not isinstance(tokens, int):
+        try:
+            tokens = int(float(tokens or 0))
+        except (TypeError, ValueError, OverflowError):
+            return 0
+    return tokens if 0 <= tokens <= _MOST_TOKENS else 0
 
 
 def _object(value: Any) -> dict[str, Any]:
