@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from jobs.job_file import load_job
 from prompts.protocol import ZoomProtocol
-from schemas.config import MODEL_ROLES, Demo, Embedder, Endpoint, Local, RunConfig
+from schemas.config import MODEL_ROLES, BatchEndpoint, Demo, Embedder, Endpoint, Local, RunConfig
 from schemas.errors import Fatal, UserError
 
 
@@ -140,6 +140,8 @@ def _endpoint(role: str, model: Endpoint, zoom: ZoomProtocol | None) -> Iterator
         yield Finding(role, False, f"{model.base_url}: {error}")
         return
     yield Finding(role, True, f"{model.model} answers at {model.base_url}")
+    if isinstance(model, BatchEndpoint) and model.batch:
+        yield _batches(role, model)
     for lack in found:
         yield Finding(role, not lack.fatal, f"{model.model} {lack.text}", note=True)
 
@@ -168,6 +170,25 @@ def _unreached(role: str, model: Endpoint) -> str:
     finally:
         client.close()
     return ""
+
+
+def _batches(role: str, model: BatchEndpoint) -> Finding:
+    """Whether the endpoint has batches, as the job asks for them: those that there are may be listed."""
+    import openai
+
+    key = os.environ.get(model.api_key_env) or "none"
+    client = openai.OpenAI(base_url=model.base_url, api_key=key, timeout=30.0, max_retries=0)
+    try:
+        client.batches.list(limit=1)
+    except openai.APIStatusError as error:
+        why = f"{model.base_url} answers HTTP {error.status_code} where batches are listed"
+        return Finding(role, False, f"{why}: set {role}.batch to false, or use a provider and a key with batches")
+    except (openai.APIError, ValueError) as error:
+        why = f"{model.base_url} answers in no known form where batches are listed ({type(error).__name__})"
+        return Finding(role, False, f"{why}: set {role}.batch to false")
+    finally:
+        client.close()
+    return Finding(role, True, f"{model.base_url} has batches")
 
 
 def _local(role: str, model: Local | Embedder) -> Finding:

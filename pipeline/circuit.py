@@ -1,4 +1,4 @@
-"""Whether a provider answers at all; while it does not, one call at a time tries, and all others wait."""
+"""Whether a provider answers at all; while it does not, one plain request at a time tries, and all calls wait."""
 
 _FAILURES = 5
 _QUIET_S = 5.0
@@ -61,4 +61,5 @@ class Circuit:
         return 0.0 if self._open_since is None else now - self._open_since
 
     def hopeless(self, now: float) -> bool:
-        return self.open and self.lasted_s(now) >= self._outage_s
+        """Whether the run is to stop. A probe has come to nothing by then: earlier failures may be the calls' fault."""
+        return self.open and self._probes > 0 and self.lasted_s(now) >= self._outage_s

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+from schemas.captions import Usage
+
 
 @dataclass(frozen=True)
 class Need:
@@ -79,6 +81,20 @@ class Used:
         """What a budget counts of this and the other has not."""
         names = ("answered", "prompt", "completion", "cached", "dollars", "assumed_tokens", "assumed_dollars")
         return Used(**{name: max(getattr(self, name) - getattr(other, name), 0) for name in names})
+
+    def take(self, need: Need, usage: Usage) -> None:
+        """Adds what the server counted. need: what that had been taken for."""
+        if usage.prompt_tokens + usage.completion_tokens:
+            self.measured += usage.calls
+            self.guessed += need.prompt * usage.calls // need.requests
+            self.prompt += usage.prompt_tokens
+            if need.images:
+                self.pictured += usage.prompt_tokens
+                self.pictured_guessed += need.prompt * usage.calls // need.requests
+            self.completion += usage.completion_tokens
+            self.cached += usage.cached_tokens
+        self.dollars += usage.cost_usd or 0.0
+        self.unpriced += usage.calls if usage.cost_usd is None else 0
 
     def __add__(self, other: "Used") -> "Used":
         return Used(*(a + b for a, b in _pairs(self, other)))

@@ -37,6 +37,8 @@ class StageActor:
         self._workers: dict[str, Worker] = {}
         self._under_way: dict[tuple[str, int], asyncio.Task[ShardReport]] = {}
         self._trouble: Fatal | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def assign(self, name: str, assignments: dict[str, Assignment], run: str) -> Seat:
         """Makes it a run's; no-op where it is that already. Models are loaded from now on, before there is work.
@@ -45,6 +47,7 @@ class StageActor:
         names of its watch and its meter.
         """
         if run != self._run:
+            self._retire()
             self._name, self._run, watch = name, run, ray.get_actor(f"{run}-watch")
 
             async def note(changes: Sequence[Change]) -> None:
@@ -56,7 +59,7 @@ class StageActor:
             self._workers = {stage: Worker(assignment, link) for stage, assignment in assignments.items()}
             self._trouble = await asyncio.to_thread(_blindness, next(iter(assignments.values())).run_url)
             # What fails here fails again, and is told, when a shard comes.
-            self._preparing = asyncio.gather(*(w.prepare() for w in self._workers.values()), return_exceptions=True)
+            self._preparing = asyncio.ensure_future(_prepared(list(self._workers.values())))
         return Seat(ray.get_runtime_context().get_node_id(), self._process)
 
     async def run(
@@ -80,22 +83,42 @@ class StageActor:
             self._notes.end(stage, shard, item)
 
         care = Care(suspects=suspects, poison=poison, begin=begin, end=end)
-        if (stage, shard) not in self._under_way:
-            self._under_way[stage, shard] = asyncio.ensure_future(self._made(stage, shard, planned, care))
+        under_way = self._under_way
+        if (stage, shard) not in under_way:
+            under_way[stage, shard] = asyncio.ensure_future(self._made(stage, shard, planned, care))
         try:
-            return await self._under_way[stage, shard]
+            return await under_way[stage, shard]
         except Fatal as error:
             return error
         finally:
-            self._under_way.pop((stage, shard), None)
+            under_way.pop((stage, shard), None)
 
     async def _made(self, stage: str, shard: int, planned: bytes, care: Care) -> ShardReport:
         rows = await asyncio.to_thread(from_table, Planned, unpacked(planned))
         return await self._workers[stage].run(shard, rows, care)
 
+    def _retire(self) -> None:
+        """Ends the models of the run before, once its shards are through: what they have asked for is kept."""
+        workers, shards = list(self._workers.values()), list(self._under_way.values())
+        preparing, self._under_way = self._preparing, {}
+
+        async def close() -> None:
+            if preparing is not None:
+                await preparing
+            await asyncio.gather(*shards, return_exceptions=True)
+            await asyncio.gather(*(worker.close() for worker in workers), return_exceptions=True)
+
+        retiring = asyncio.ensure_future(close())
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
     async def progress(self) -> dict[str, Progress]:
         """By stage."""
         return {stage: worker.progress() for stage, worker in self._workers.items()}
+
+
+async def _prepared(workers: Sequence[Worker]) -> None:
+    await asyncio.gather(*(worker.prepare() for worker in workers), return_exceptions=True)
 
 
 def _blindness(run_url: str) -> Fatal | None:

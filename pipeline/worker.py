@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.leases import Link
 from pipeline.models.build import caption_model, chat_model, drawer, embedder, judge_model, scorer
 from pipeline.models.calls import CallStore
-from pipeline.models.chat import CallCounts, ChatModel
+from pipeline.models.chat import CallCounts, ChatModel, Connected, Scorer
 from pipeline.models.replies import visible_text
 from pipeline.plan import Planned
 from pipeline.sources import video_uri
@@ -91,6 +91,7 @@ class Worker:
     assignment: Assignment
     link: Link | None = None
     _models: dict[str, ChatModel] = field(default_factory=dict)
+    _scorer: Scorer | None = None
     _stage: Any = None
     _items: int = 0
 
@@ -126,6 +127,14 @@ class Worker:
             if self._stage is None:
                 asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
                 self._stage = await asyncio.to_thread(self._build)
+
+    async def close(self) -> None:
+        """Ends the connections and threads of its models; those in memory are the process's, and stay there."""
+        async with self._building:
+            models: list[object] = [*self._models.values(), self._scorer]
+            for model in models:
+                if isinstance(model, Connected):
+                    await model.close()
 
     def progress(self) -> Progress:
         """Totals since the worker began."""
@@ -164,6 +173,7 @@ class Worker:
         asking = Asking(verifier.answer_by, verifier.permutations, verifier.screens) if verifier else ONCE_BY_LETTER
         videos = _REMOTE_VIDEOS if isinstance(verifier, EndpointVerifier) else _LOCAL_VIDEOS
         weigher, chooser = scorer(verifier, calls, link), embedder(config.embedder)
+        self._scorer = weigher
         draws = None
         if verifier and (answering := drawer(verifier, calls, link)):
             self._models["verifier"], draws = answering, Draws(answering, verifier.rollouts)

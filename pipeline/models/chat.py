@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from schemas.captions import Picture, Usage
 from schemas.chat import Message, Role
@@ -92,6 +92,13 @@ class ChatModel(Protocol):
         Raises Rejected where this request can never succeed, Fatal where none can.
         """
         ...
+
+
+@runtime_checkable
+class Connected(Protocol):
+    """A model with connections or threads of its own, to be closed when nobody will ask it any more."""
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

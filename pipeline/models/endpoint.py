@@ -16,7 +16,13 @@ from pipeline.models.sending import Sender
 from schemas.config import Endpoint
 
 _FILE_THREADS = 8
-"""Threads that read and write kept replies: with many more, they mostly wait for each other."""
+"""Threads that read and write kept replies on a disk: with many more, they mostly wait for each other."""
+
+_REMOTE_FILE_THREADS = 64
+"""The same on an object store, where each waits 100 ms or so for its answer: as many as `remote` keeps connections."""
+
+_ENCODERS = 4
+"""Threads that encode pictures: others decode videos meanwhile, and a call that has leave must not wait for those."""
 
 T = TypeVar("T")
 
@@ -26,10 +32,11 @@ class EndpointModel:
 
     A request's key is the hash of all that is sent (images by their hash), with the model's name, sampling and
     sample number. It goes along as `Idempotency-Key`, so that a gateway that knows that header can recognise a
-    repeated call. A 401, 403 or 404 is Fatal; another 4xx is this request's fault (Rejected); 408, 409, 425, 429,
-    5xx, timeouts, lost connections and broken JSON are retried with jittered backoff or as `Retry-After` says. When
-    the retries of a call are used up, it is Rejected if the server answered any other call meanwhile. If it answered
-    none, that is an outage: all calls wait while one at a time is tried, and it is Fatal after `outage_s`.
+    repeated call. A 401, 403 or 404 is Fatal, as is a dead key by any status; another 4xx is this request's fault
+    (Rejected); 408, 409, 425, 429, 5xx, timeouts, lost connections and replies that cannot be read are retried with
+    jittered backoff or when the server says. An error with status 200 counts by its code. When the retries of a call
+    are used up, it is Rejected if the server answered anything else meanwhile. If it answered nothing, that may be an
+    outage: all calls wait while plain requests are tried (see `Sender`), and it is Fatal after `outage_s`.
     """
 
     def __init__(
@@ -53,7 +60,8 @@ class EndpointModel:
         self._calls = calls
         self._top_logprobs = top_logprobs
         self._held_to = tuple(held_to)
-        self._files = FileThreads(_FILE_THREADS)
+        self._files = FileThreads(_FILE_THREADS if calls.storage.is_local else _REMOTE_FILE_THREADS)
+        self._encoders = FileThreads(_ENCODERS)
         self._under_way: dict[str, asyncio.Future[Response]] = {}
         self.gate = Gate(link or Alone(config, role), role, config.concurrency)
         self._sender = Sender(config, role, self.counts, self.gate)
@@ -75,7 +83,7 @@ class EndpointModel:
         choices: the only answers there are, where the server can be held to them: see `request_of`.
         """
         config, listed = self._config, self._top_logprobs
-        request, key = await _near(messages, lambda: request_of(config, messages, sample, stop, listed, choices))
+        request, key = await self._near(messages, lambda: request_of(config, messages, sample, stop, listed, choices))
         if key not in self._under_way:
             task = asyncio.ensure_future(self._response(request, messages, key))
             self._under_way[key] = task
@@ -91,7 +99,7 @@ class EndpointModel:
             return response
 
         async def body() -> dict[str, Any]:
-            return await _near(messages, lambda: with_images(request, messages))
+            return await self._near(messages, lambda: with_images(request, messages))
 
         standing: list[Response] = []
 
@@ -104,10 +112,10 @@ class EndpointModel:
     async def close(self) -> None:
         await self._sender.close()
         self._files.close()
+        self._encoders.close()
 
-
-async def _near(messages: Sequence[ChatMessage], work: Callable[[], T]) -> T:
-    """What `work` gives: off the loop where there are images to hash or encode; mere text costs less than a thread."""
-    if any(isinstance(part, bytes) for message in messages for part in message.parts):
-        return await asyncio.to_thread(work)
-    return work()
+    async def _near(self, messages: Sequence[ChatMessage], work: Callable[[], T]) -> T:
+        """What `work` gives: off the loop where there are images to hash or encode; text costs less than a thread."""
+        if any(isinstance(part, bytes) for message in messages for part in message.parts):
+            return await self._encoders.run(work)
+        return work()

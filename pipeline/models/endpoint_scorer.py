@@ -66,13 +66,27 @@ class EndpointScorer:
         self._lists: bool | None = None
         self._finding = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="endpoint-scorer", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint-scorer", daemon=True)
+        self._thread.start()
 
     def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         """See `Scorer`. Raises Rejected where a probe was refused, or came without the log-probabilities that this
         run is scored by, or with no choice among them, which would say nothing; Fatal where the server does not
         answer."""
         return asyncio.run_coroutine_threadsafe(self._scored(probes), self._loop).result()
+
+    async def close(self) -> None:
+        """Ends the connections and the loop of their own that they live in. Nobody may be asking it any more."""
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._ended(), self._loop))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        await asyncio.to_thread(self._thread.join)
+        self._loop.close()
+
+    async def _ended(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)  # what is asked for is kept
+        await self._speaker.close()
+        await self._lister.close()
 
     async def _scored(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         async with self._finding:
@@ -176,10 +190,15 @@ def lister_of(config: EndpointVerifier, calls: CallStore, link: Link | None = No
 
 
 async def lists_letters(lister: EndpointModel, speaker: EndpointModel) -> bool:
-    """Whether the server lists the likeliest tokens, and a letter is among them when it was asked for one."""
+    """Whether the server lists the likeliest tokens, and a letter is among them when it was asked for one.
+
+    Raises Rejected where that cannot be found out, Fatal where the server does not answer.
+    """
     try:
         _, response = await lister.respond(_TRIAL)
     except Rejected as refused:
+        if refused.kind == "server_error":  # it says nothing of what the server can do
+            raise
         if refused.kind == "forbidden":  # that may be the key: a finding needs a server that takes it
             await speaker.complete(_TRIAL)
         return False

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.leases import Grant, Lease, Link, Need, Report, Used
 from pipeline.models.chat import ChatMessage
+from pipeline.models.hold import Hold
 from pipeline.reserve import need_for
 from schemas.captions import Usage
 from schemas.errors import Fatal
@@ -18,6 +19,9 @@ _GATHER_S = 0.01
 
 _STALE_S = 0.5
 """A lease that could not be used for so long is given back: calls that came late in a crowd would break the limit."""
+
+_STEP_S = 0.05
+"""Seconds between two looks at which slots have opened after a hold."""
 
 _FREE = Lease()
 
@@ -60,7 +64,8 @@ class Gate:
         self._under_way = 0
         self._returned: list[int] = []
         self._trouble = ""
-        self._hold_until = 0.0
+        self._hold = Hold()
+        self._look_at = 0.0
         self._grant = Grant()
         self._short = False
         self._answered_before = 0
@@ -110,30 +115,22 @@ class Gate:
         """The server has answered. usage: what it counted, None for a refusal; of a batch, for those it answered."""
         used, calls, before = self._used, usage.calls if usage else 1, self._used.tokens + self._used.assumed_tokens
         used.answered += calls
-        if usage and usage.prompt_tokens + usage.completion_tokens:
-            used.measured += calls
-            used.guessed += call.need.prompt * calls // call.need.requests
-            used.prompt += usage.prompt_tokens
-            used.completion += usage.completion_tokens
-            if call.need.images:
-                used.pictured += usage.prompt_tokens
-                used.pictured_guessed += call.need.prompt * calls // call.need.requests
-            used.cached += usage.cached_tokens
-        elif usage and calls:
+        if usage and calls and not usage.prompt_tokens + usage.completion_tokens:
             used.assumed_tokens += call.lease.tokens
             used.assumed_dollars += call.lease.dollars
         if usage:
-            used.dollars += usage.cost_usd or 0.0
-            used.unpriced += calls if usage.cost_usd is None else 0
+            used.take(call.need, usage)
         if call.need.batch:  # nothing was expected of it: the limits per minute are not a batch's
             used.charged += used.tokens + used.assumed_tokens - before
         self.leave(call)
 
-    def failed(self, call: Call, cause: str, trouble: str, hold_s: float = 0.0) -> None:
-        """The try came to nothing. hold_s: seconds for which the server wants no calls at all."""
+    def failed(self, call: Call, cause: str, trouble: str, hold_s: float = 0.0, usage: Usage | None = None) -> None:
+        """The try came to nothing. hold_s: for which the server wants no calls; usage: what it counted all the same."""
         self._used.failed[cause] += 1
         self._trouble = trouble
-        self._hold_until = max(self._hold_until, asyncio.get_running_loop().time() + hold_s)
+        if usage and usage.prompt_tokens + usage.completion_tokens:
+            self._used.take(call.need, usage)
+        self._hold.last(hold_s, asyncio.get_running_loop().time())
         self.leave(call)
         self._tell(at_once=True)
 
@@ -148,7 +145,9 @@ class Gate:
 
     @property
     def _open_slots(self) -> int:
-        return self._slots - self._under_way - len(self._leased)
+        """Slots for calls that wait."""
+        now = asyncio.get_running_loop().time()
+        return self._hold.open(self._slots, now) - self._under_way - len(self._leased)
 
     async def _let_in(self, need: Need) -> Call:
         if self._stopped:
@@ -179,10 +178,13 @@ class Gate:
     def _let_free(self) -> None:
         """Lets in as many as have a slot, where no leave is needed."""
         loop = asyncio.get_running_loop()
-        if not self._grant.free or self._stopped or loop.time() < self._hold_until:
+        if not self._grant.free or self._stopped or loop.time() < self._hold.until:
             return
         while self._waiting and self._open_slots > 0:
             self._enter(self._waiting.popleft())
+        if self._waiting and self._hold.eases(loop.time()) and loop.time() >= self._look_at:
+            self._look_at = loop.time() + _STEP_S
+            loop.call_at(self._look_at, self._let_free)
 
     def _enter(self, call: Call) -> None:
         call.under_way = True
@@ -198,8 +200,8 @@ class Gate:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if now < self._hold_until:
-            loop.call_at(self._hold_until, self._begin, call)
+        if now < self._hold.until:
+            loop.call_at(self._hold.until, self._begin, call)
             return
         self._leased.discard(call)
         if now - call.ready_at <= _STALE_S:
@@ -251,7 +253,7 @@ class Gate:
             wanted=tuple(call.need for call in asked),
             probing=any(call.lease.probe and (call.under_way or call in self._leased) for call in held),
             returned=tuple(self._returned),
-            hold_s=max(0.0, self._hold_until - asyncio.get_running_loop().time()),
+            hold_s=max(0.0, self._hold.until - asyncio.get_running_loop().time()),
             trouble=self._trouble,
         )
 
@@ -259,7 +261,7 @@ class Gate:
         loop = asyncio.get_running_loop()
         self._grant, self._short = grant, len(grant.leases) < len(asked)
         self._answered_before = report.used.answered
-        self._hold_until = max(self._hold_until, loop.time() + grant.hold_s)
+        self._hold.last(grant.hold_s, loop.time())
         for call, lease in zip(asked, grant.leases, strict=False):
             if call not in self._waiting:
                 self._returned.append(lease.expected)
@@ -271,8 +273,8 @@ class Gate:
         if grant.stop:
             self._stop(grant.stop)
         self._let_free()
-        if grant.free and self._hold_until > loop.time():
-            loop.call_at(self._hold_until, self._let_free)
+        if grant.free and self._hold.until > loop.time():
+            loop.call_at(self._hold.until, self._let_free)
 
     def _stop(self, reason: str) -> None:
         self._stopped = reason

@@ -27,6 +27,12 @@ _BROKEN_OFF = {"error", "abort", "insufficient_system_resource"}
 """How servers say, in any case, why a reply ends: OpenAI's words, and those that Gemini, Mistral, TGI, DeepSeek, vLLM,
 SGLang and OpenRouter let through."""
 
+_MOST_TOKENS = 1 << 40
+"""A server that counts more has counted nonsense."""
+
+_DEEPEST = 8
+"""Parts within parts that may be text."""
+
 _HIDDEN_PARTS = {"thinking", "reasoning"}
 _HIDDEN_FIELDS = ("reasoning_content", "reasoning")
 
@@ -38,9 +44,12 @@ def reply_of(
 
     stop: texts after which it ends, where the server went on. limit: tokens it could have, 0 where that is not known;
     a server that does not say why a reply ends may have cut it off there.
-    Raises Rejected where the provider withheld it (`content_filter`, `refusal`), or ended it for a reason that is not
-    known here (`unfinished`): what may be cut off is not taken for a whole reply.
+    Raises Rejected where the provider withheld it (`content_filter`, `refusal`), ended it for a reason that is not
+    known here (`unfinished`: what may be cut off is not taken for a whole reply), or has not the form of a completion
+    (`misshapen`: kept by an earlier version).
     """
+    if misshapen(response):
+        raise Rejected("misshapen", f"{model} gave a reply that has not the form of a completion")
     finish, message = _finish(response), _message(response)
     if finish in _WITHHELD:
         raise Rejected("content_filter", f"{model} withheld its reply ({finish})")
@@ -83,13 +92,27 @@ class Tokens:
 def tokens_of(response: Response) -> Tokens:
     """What a server counted. Tokens of its total that it counts neither as read nor as written are thoughts, which it
     charges as written (Gemini, xAI)."""
-    counted = response.get("usage") or {}
-    prompt, details = counted.get("prompt_tokens") or 0, counted.get("prompt_tokens_details") or {}
-    completion = max(counted.get("completion_tokens") or 0, (counted.get("total_tokens") or 0) - prompt)
-    cached = details.get("cached_tokens") or counted.get("cache_read_input_tokens") or 0
+    counted = _object(response.get("usage"))
+    prompt, details = _count(counted.get("prompt_tokens")), _object(counted.get("prompt_tokens_details"))
+    completion = max(_count(counted.get("completion_tokens")), _count(counted.get("total_tokens")) - prompt)
+    cached = _count(details.get("cached_tokens")) or _count(counted.get("cache_read_input_tokens"))
     cached = min(cached, prompt)
-    images = min(details.get("image_tokens") or 0, prompt - cached)
+    images = min(_count(details.get("image_tokens")), prompt - cached)
     return Tokens(_BY_BATCH in response, prompt, completion, cached, images)
+
+
+def _count(tokens: Any) -> int:
+    """A number of tokens, whole and of at least 0, as a number or a text; 0 for what is none."""
+    if not isinstance(tokens, int):
+        try:
+            tokens = int(float(tokens or 0))
+        except (TypeError, ValueError, OverflowError):
+            return 0
+    return tokens if 0 <= tokens <= _MOST_TOKENS else 0
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def usage_of(response: Response, price: Price | None) -> Usage:
@@ -107,6 +130,15 @@ def usage_of(response: Response, price: Price | None) -> Usage:
 def by_batch(response: Response, batch: str) -> Response:
     """A response marked as answered by a provider's batch, which costs less than a live call."""
     return {**response, _BY_BATCH: batch}
+
+
+def misshapen(response: Response) -> bool:
+    """Whether the first choice has not the form in which it can be read."""
+    choices = response.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return True
+    message = choices[0].get("message") or {}
+    return not isinstance(message, dict) or not isinstance(message.get("content") or "", str | list)
 
 
 def broken_off(response: Response) -> bool:
@@ -136,9 +168,12 @@ def answer_in(text: str) -> str:
 
 def first_tokens(response: Response) -> tuple[tuple[str, float], ...]:
     """The likeliest first tokens of a reply, each with its log-probability in nats; () where none are given."""
-    places = (response["choices"][0].get("logprobs") or {}).get("content") or []
-    listed = (places[0].get("top_logprobs") or []) if places else []
-    return tuple((str(item["token"]), float(item["logprob"])) for item in listed)
+    try:
+        places = (response["choices"][0].get("logprobs") or {}).get("content") or []
+        listed = (places[0].get("top_logprobs") or []) if places else []
+        return tuple((str(item["token"]), float(item["logprob"])) for item in listed)
+    except (TypeError, ValueError, LookupError, AttributeError):  # in a form that is not OpenAI's
+        return ()
 
 
 def cut_after_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
@@ -170,12 +205,14 @@ def _is_hidden(part: Any) -> bool:
     return isinstance(part, dict) and (part.get("type") in _HIDDEN_PARTS or part.get("thought") is True)
 
 
-def _text(part: Any) -> str:
+def _text(part: Any, depth: int = 0) -> str:
     """The text of a part, which may hold parts in turn."""
+    if depth > _DEEPEST:
+        return ""
     if isinstance(part, list):
-        return "".join(map(_text, part))
+        return "".join(_text(inner, depth + 1) for inner in part)
     if isinstance(part, dict):
-        return next((_text(part[name]) for name in ("text", "thinking", "reasoning") if part.get(name)), "")
+        return next((_text(part[name], depth + 1) for name in ("text", "thinking", "reasoning") if part.get(name)), "")
     return str(part or "")
 
 

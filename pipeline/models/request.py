@@ -62,6 +62,13 @@ def with_images(request: Request, messages: Sequence[ChatMessage]) -> dict[str, 
     return {**request, "messages": [_message(m, _image_url) for m in messages]}
 
 
+def plain(request: dict[str, Any]) -> dict[str, Any]:
+    """A request of the same settings that no item has a part in: to be answered in a word or two."""
+    of_items = ("messages", "stop", "response_format")
+    settings = {name: value for name, value in request.items() if name not in of_items}
+    return {**settings, "messages": [{"role": "user", "content": "Say yes."}]}
+
+
 def _image_hash(jpeg: bytes) -> str:
     return "sha256:" + hashlib.sha256(jpeg).hexdigest()
 

@@ -1,5 +1,7 @@
 """One request over the wire to an OpenAI-compatible server: retried where the error may pass."""
 
+import random
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,15 +11,21 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from pipeline.leases import Need
 from pipeline.models.chat import CallCounts
 from pipeline.models.dialect import Dialect
+from pipeline.models.faults import fault_of
 from pipeline.models.gate import Call, Gate
-from pipeline.models.refusals import Refusal, refusal_of
+from pipeline.models.refusals import refusal_of
 from pipeline.models.replies import Response, broken_off, usage_of
+from pipeline.models.request import plain
 from pipeline.models.wire import Unanswered, Wire
 from schemas.config import Endpoint
-from schemas.errors import Fatal, Rejected, Transient, UserError
+from schemas.errors import Fatal, Rejected, Transient
 
-_REFUSED_FROM_THE_START = 5
-"""Requests refused one after the other, before any was answered, that show a setting to be wrong."""
+_REFUSED_IN_A_ROW = 5
+"""Requests refused one after the other that show a setting to be wrong where none was answered before, and that are
+reason to ask whether the server takes any where one was: several bad items may follow each other in a good pool."""
+
+_PLAIN_TOKENS = 50
+"""A guess at the prompt of a plain request."""
 
 Body = Callable[[], Awaitable[dict[str, Any]]]
 Keep = Callable[[Response], Awaitable[None]]
@@ -25,11 +33,16 @@ Keep = Callable[[Response], Awaitable[None]]
 _backoff = wait_random_exponential(multiplier=0.5, max=60)
 
 
+class _Anew(Transient):
+    """The request is to come again at once, with leave of its own: it was not sent, or can be said in another form."""
+
+
 class _Patience:
-    """How often one call is tried. Tries that only probe a server that is down do not count."""
+    """How often one call is tried, and its latest trouble. Plain requests that try a server count for no call."""
 
     def __init__(self, gate: Gate, retries: int) -> None:
         self.tries = 0
+        self.trouble = ""
         self._gate = gate
         self._retries = retries
         self._answered_before = gate.answered
@@ -47,12 +60,17 @@ class _Patience:
         """Seconds before the next try. In an outage the gate says when that is."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, Unanswered) and error.after_s:
-            return error.after_s
-        return 0.0 if self._gate.paused else _backoff(state)
+            return error.after_s * random.uniform(1.0, 1.25)
+        return 0.0 if isinstance(error, _Anew) or self._gate.paused else _backoff(state)
 
 
 class Sender:
-    """The connections of one role to its server. counts: grow with each request sent."""
+    """The connections of one role to its server. counts: grow with each request sent.
+
+    Two questions are settled by a plain request (`plain`), whose reply is of no further use, and so not kept; what it
+    costs is counted by the meter. Is a server up that answered none of the latest calls? A call that is the last one
+    left, and at which the server fails, could not tell. Does it take any request, after several refusals in a row?
+    """
 
     def __init__(self, config: Endpoint, role: str, counts: CallCounts, gate: Gate) -> None:
         self.counts = counts
@@ -73,6 +91,14 @@ class Sender:
         need: what it may use; body: makes the request with its images; keep: makes the completion durable.
         """
         self._wire.open()  # takes a second on a busy machine, and a call that has leave must not come late
+        try:
+            return await self._patiently(key, need, body, keep)
+        except Rejected:
+            if self._refused >= _REFUSED_IN_A_ROW:
+                await self._doubt(need, body)
+            raise
+
+    async def _patiently(self, key: str, need: Need, body: Body, keep: Keep) -> Response:
         patience = _Patience(self._gate, self._config.retries)
         retrying = AsyncRetrying(
             stop=patience.over, wait=patience.wait_s, retry=retry_if_exception_type(Transient), reraise=True
@@ -80,34 +106,41 @@ class Sender:
         try:
             async for attempt in retrying:
                 with attempt:
-                    self.counts.retried += attempt.retry_state.attempt_number > 1
                     async with self._gate.call(need) as call:
                         return await self._try(call, key, body, keep, patience)
         except Transient as error:
-            raise Rejected("server_error", f"{error} (tried {patience.tries} times)") from error
+            raise Rejected("server_error", f"{patience.trouble} (tried {patience.tries} times)") from error
         raise AssertionError("unreachable: tenacity either returns or raises")
 
     async def _try(self, call: Call, key: str, body: Body, keep: Keep, patience: _Patience) -> Response:
+        """One try. Leave to probe goes to a plain request in its place; if that is answered, this one comes again."""
         try:
-            response = await self._send_once(await body(), key)
-            self._answered = True
-            self._gate.leave(call)
-            trouble = "no choices" if not response.get("choices") else "broken off" if broken_off(response) else ""
-            if not trouble:
-                await keep(response)
-            self._gate.came_back(call, usage_of(response, self._config.price))
-            if trouble:
-                raise Unanswered(trouble, f"{self._config.model}: the reply is of no use ({trouble})")
-            return response
+            if call.lease.probe:
+                await self._ask_plainly(call, body)
+                raise _Anew
+            self.counts.retried += bool(patience.trouble)
+            try:
+                response = await self._send_once(await body(), key)
+            except (Rejected, _Anew) as refused:
+                self._gate.came_back(call, None)
+                raise self._counted(refused) from refused.__cause__
         except Unanswered as error:
             patience.tries += not call.lease.probe
-            self._gate.failed(call, error.cause, str(error), error.after_s if error.for_all else 0.0)
+            patience.trouble = str(error)
+            self._failed(call, error)
             raise
-        except Rejected:
-            self._gate.came_back(call, None)
-            raise
+        self._answered, self._refused = True, 0
+        self._gate.leave(call)
+        await keep(response)
+        self._gate.came_back(call, usage_of(response, self._config.price))
+        return response
+
+    def _failed(self, call: Call, error: Unanswered) -> None:
+        usage = usage_of(error.came, self._config.price)
+        self._gate.failed(call, error.cause, str(error), error.after_s if error.for_all else 0.0, usage)
 
     async def _send_once(self, body: dict[str, Any], key: str) -> Response:
+        """A usable completion. Raises _Anew where another form of the request is worth a try."""
         self.counts.sent += 1
         form = self._dialect.said(body)
         try:
@@ -115,44 +148,48 @@ class Sender:
         except openai.APIStatusError as error:
             refusal = refusal_of(error.body)
             if error.status_code in (400, 422) and self._dialect.learns(refusal, body, form):
-                return await self._send_once(body, key)
+                raise _Anew from error
             if error.status_code == 403 and "logprobs" in form:  # OpenAI's answer where a model gives none
                 raise Rejected("forbidden", refusal.message) from error
-            raise self._refusal(_by_status(error, refusal, self._role)) from error
+            raise fault_of(error, refusal, self._role) from error
+        if broken_off(response):
+            trouble = f"{self._config.model}: the server ended its reply with an error of its own"
+            raise Unanswered("broken off", trouble, came=response)
         self._dialect.took(form)
         return response
 
-    def _refusal(self, error: Exception) -> Exception:
-        """An error as it is, or Fatal where the endpoint has refused every request so far: the job is wrong then."""
-        if not isinstance(error, Rejected) or self._answered:
-            return error
+    async def _ask_plainly(self, call: Call, body: Body) -> Exception | None:
+        """How a server that is up refuses a plain request, None where it answers it. Raises Unanswered and Fatal."""
+        try:
+            response = await self._send_once(plain(await body()), f"plain-{secrets.token_hex(16)}")
+        except (Rejected, _Anew) as refused:
+            self._gate.came_back(call, None)
+            return refused
+        self._gate.came_back(call, usage_of(response, self._config.price))
+        return None
+
+    async def _doubt(self, need: Need, body: Body) -> None:
+        """Raises Fatal where a plain request is refused as well: then it is not the items that are bad."""
+        self._refused = 0
+        async with self._gate.call(Need(_PLAIN_TOKENS, need.completion)) as call:
+            try:
+                refused = await self._ask_plainly(call, body)
+            except Unanswered as error:
+                self._failed(call, error)
+                return
+        if isinstance(refused, Rejected):
+            raise Fatal(
+                f"the {self._role} endpoint refuses every request now, even a plain one: {refused.message}; "
+                f"check the settings of {self._role}"
+            )
+
+    def _counted(self, refused: Rejected | _Anew) -> Exception:
+        """A refusal as it is, or Fatal where the endpoint has refused every request so far: the job is wrong then."""
+        if isinstance(refused, _Anew):
+            return refused
         self._refused += 1
-        if self._refused < _REFUSED_FROM_THE_START:
-            return error
+        if self._answered or self._refused < _REFUSED_IN_A_ROW:
+            return refused
         return Fatal(
-            f"the first {self._refused} requests were all refused: {error}; check the settings of {self._role}"
+            f"the first {self._refused} requests were all refused: {refused}; check the settings of {self._role}"
         )
-
-
-def _by_status(error: openai.APIStatusError, refusal: Refusal, role: str) -> Exception:
-    """The kind of error that a status code means, or the server's own short name of the fault where it says more."""
-    status = error.status_code
-    text = f"HTTP {status} from the {role} endpoint"
-    if refusal.withheld:
-        return Rejected("content_filter", f"{text}: {refusal.message}")
-    if status == 402 or refusal.no_credit:
-        return Fatal(f"{text}: {refusal.message or 'no credit'}; add credit, then run the same command again to go on")
-    if status in (401, 403):
-        return Fatal(f"{text}: the key was refused; check {role}.api_key_env and the variable that it names")
-    if status == 404:
-        return UserError(f"{text}: no such model or path; check {role}.model and {role}.base_url")
-    if status in (408, 409, 425, 429) or status >= 500:
-        return Unanswered(f"HTTP {status}", text, _retry_after(error), for_all=status == 429)
-    return Rejected("bad_request", f"{text}: {refusal.message}")
-
-
-def _retry_after(error: openai.APIStatusError) -> float:
-    try:
-        return min(max(float(error.response.headers.get("retry-after", 0)), 0.0), 600.0)
-    except ValueError:
-        return 0.0

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import aiohttp
 import httpx2
 import openai
 
-from pipeline.models.replies import Response
+from pipeline.models.replies import Response, misshapen
 from schemas.config import Endpoint
 from schemas.errors import Transient
 
@@ -32,11 +33,14 @@ _KEPT_S = 60.0
 class Unanswered(Transient):
     """No usable answer came. cause: in a few words, for counting; after_s: seconds that the server asked to wait.
 
-    for_all: it wants no other call before, either.
+    for_all: it wants no other call before, either. came: what did come, which may tell what it has cost.
     """
 
-    def __init__(self, cause: str, message: str, after_s: float = 0.0, for_all: bool = False) -> None:
+    def __init__(
+        self, cause: str, message: str, after_s: float = 0.0, for_all: bool = False, came: Response | None = None
+    ) -> None:
         super().__init__(message)
+        self.came: Response = came or {}
         self.cause = cause
         self.after_s = after_s
         self.for_all = for_all
@@ -77,8 +81,9 @@ class Wire:
     async def post(self, body: dict[str, Any], key: str) -> Response:
         """The completion that the server answers to a chat. body: the request; key: sent as `Idempotency-Key`.
 
-        Raises openai.APIStatusError where the status is not 2xx, and Unanswered where no completion came: a connection
-        lost, `timeout_s` over, a reply that is broken or too large.
+        Raises openai.APIStatusError where the status is not 2xx, or the reply is an error all the same (OpenRouter),
+        and Unanswered where no completion came: a connection lost, `timeout_s` over, a reply that is broken, in no form
+        that can be read, or too large.
         """
         line, model = self.open(), self._config.model
         try:
@@ -93,8 +98,14 @@ class Wire:
             raise Unanswered("connection", f"{model}: {type(causes[-1]).__name__}: {causes[-1]}") from error
         content = _without(line.secret, answer.content)
         if not answer.is_success:
-            raise _refusal(answer, content)
-        return _completion(content, model)
+            raise _refusal(answer, content, answer.status_code)
+        completion = _completion(content, model)
+        if not completion.get("choices") and completion.get("error"):
+            raise _refusal(answer, content, _status_in(completion["error"]))
+        if misshapen(completion):
+            cause = "broken JSON" if completion.get("choices") else "no choices"
+            raise Unanswered(cause, f"{model}: the reply is no completion ({cause})", came=completion)
+        return completion
 
     async def close(self) -> None:
         if self._line is not None:
@@ -152,14 +163,20 @@ def _encoded(body: dict[str, Any]) -> bytes:
 
 
 def _completion(content: bytes, model: str) -> Response:
-    """The chat completion in a reply, which may hold no choices. Raises Unanswered where it is none."""
+    """The object in a reply. Raises Unanswered where it is none."""
     try:
-        completion: Response = json.loads(content)
-        if all(isinstance(choice, dict) for choice in completion.get("choices") or ()):
-            return completion
-    except (ValueError, AttributeError, TypeError) as error:
+        completion = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise Unanswered("broken JSON", f"{model}: the reply is no completion ({error})") from error
+    if isinstance(completion, dict):
+        return completion
     raise Unanswered("broken JSON", f"{model}: the reply is no completion")
+
+
+def _status_in(error: Any) -> int:
+    """The status that the error in a reply of status 200 would have had: its code where that is one, else 502."""
+    code = str(error.get("code") if isinstance(error, dict) else "")
+    return int(code) if re.fullmatch("[45][0-9]{2}", code) else 502
 
 
 def _without(secret: bytes, content: bytes) -> bytes:
@@ -172,19 +189,19 @@ def without_key(config: Endpoint, content: bytes) -> bytes:
     return _without(os.environ.get(config.api_key_env, "").strip().encode(), content)
 
 
-def _refusal(answer: httpx2.Response, content: bytes) -> openai.APIStatusError:
+def _refusal(answer: httpx2.Response, content: bytes, status: int) -> openai.APIStatusError:
     """The error in an answer, of which nothing holds the headers that were sent: they would go along in a pickle."""
     headers = {name: value for name, value in answer.headers.items() if name.startswith(_TOLD_IN)}
     request = httpx2.Request(answer.request.method, answer.request.url)
-    plain = httpx2.Response(answer.status_code, headers=headers, content=content, request=request)
-    return openai.APIStatusError(f"HTTP {answer.status_code}", response=plain, body=_told(content))
+    plain = httpx2.Response(status, headers=headers, content=content, request=request)
+    return openai.APIStatusError(f"HTTP {status}", response=plain, body=_told(content))
 
 
 def _told(content: bytes) -> object:
     """What a server says of an error: the object under `error` where it keeps to OpenAI's form, else the whole."""
     try:
         told = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return content.decode(errors="replace")
     return told.get("error", told) if isinstance(told, dict) else told
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,13 @@ def reply(text: str, tokens: dict[str, float] | None = None) -> web.Response:
 
 
 @contextmanager
-def server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server in a thread that gives `answer(body, n)` to its n-th request: its URL, and the bodies that it saw."""
+def server(
+    answer: Answer, more: Mapping[str, Callable[[], web.Response]] | None = None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server in a thread that gives `answer(body, n)` to its n-th request: its URL, and the bodies that it saw.
+
+    more: what it gives under other paths.
+    """
     seen: list[dict[str, Any]] = []
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -57,9 +62,17 @@ def server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         answered = answer(seen[-1], len(seen))
         return await answered if isinstance(answered, Awaitable) else answered
 
+    def given(found: Callable[[], web.Response]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def give(_: web.Request) -> web.Response:
+            return found()
+
+        return give
+
     async def start() -> web.AppRunner:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", chat)
+        for path, found in (more or {}).items():
+            app.router.add_get(path, given(found))
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

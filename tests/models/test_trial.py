@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from jobs.doctor import doctor
 from pipeline.models.trial import Lack, Need, lacks
@@ -100,6 +101,27 @@ def test_doctor_prints_a_line_for_each(tmp_path: Path, capsys: pytest.CaptureFix
     assert any(line.startswith("fault captioner: single takes one picture a request") for line in lines)
     assert any(line.startswith("note  captioner: single has no price") for line in lines)
     assert not any("text takes" in line for line in lines)  # a teacher that reads captions needs no pictures
+
+
+@pytest.mark.parametrize("has_batches", [True, False])
+def test_doctor_says_whether_an_endpoint_has_the_batches_that_a_job_asks_for(
+    has_batches: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "q.jsonl").write_text("")
+    listed = {"object": "list", "data": [], "has_more": False}
+    more = {"/v1/batches": lambda: web.json_response(listed)} if has_batches else {}
+    with server(lambda body, _: providers.openai(body), more) as (url, _):
+        teacher = {"model": "m", "base_url": url, "price": PRICE}
+        captioner = {**teacher, "batch": True, "price": {**PRICE, "batch": 0.5}}
+        source = {"path": "q.jsonl", "videos": "."}
+        job = {"protocol": "longvideo_r1", "source": source, "teacher": teacher, "captioner": captioner}
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+        with pytest.raises(UserError, match="1 of" if has_batches else "2 of"):  # no questions are a fault, too
+            doctor(tmp_path / "job.yaml")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "batch" in line]
+    fault = f"fault captioner: {url} answers HTTP 404 where batches are listed: set captioner.batch to false"
+    expected = f"ok    captioner: {url} has batches" if has_batches else fault
+    assert len(lines) == 1 and lines[0].startswith(expected)
 
 
 def test_an_endpoint_that_is_not_there_is_told_so() -> None:

@@ -1,6 +1,8 @@
 """A worker of the replay stage: what a judge says is kept with the run, is asked for once, and survives a prune."""
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +72,28 @@ def test_the_footer_tells_how_the_verifiers_time_went(tmp_path: Path) -> None:
     assert replayed(settings, store, rows).verifier == "tiny"
     footer = store.footer("replay", 0)
     assert 0 < footer["verifier_busy_s"] <= footer["seconds"] and 0 <= footer["verifier_waiting_s"] <= footer["seconds"]
+
+
+def test_a_closed_worker_leaves_no_thread_of_its_models(tmp_path: Path) -> None:
+    """Those of its verifier at an endpoint live in a loop of their own."""
+
+    def threads() -> set[str]:
+        return {t.name for t in threading.enumerate() if "endpoint-scorer" in t.name or "_serve" in t.name}
+
+    with server(lambda body, n: reply('{"answer": "yes"}')) as (url, _):
+        settings = config(tmp_path, url, verifier={"model": "m", "base_url": url})
+        store, rows = taught_run(tmp_path, settings)
+        before = threads()
+
+        async def scene() -> set[str]:
+            worker = Worker(Assignment(settings, store.url, "replay", "print"))
+            await worker.run(0, rows, Care())
+            during = threads()
+            await worker.close()
+            return during
+
+        assert len(asyncio.run(scene()) - before) > 8
+    deadline = time.monotonic() + 5
+    while threads() - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threads() <= before
