@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from jobs.tables import add_row, new_table, print_table, printable
+from pipeline.driver_lock import driving
 from pipeline.kept_calls import KeptCalls, KeptFile
 from pipeline.models.calls import Document
 from pipeline.models.replies import visible_text
@@ -67,7 +69,8 @@ class Wanted:
 def calls(run: str, wanted: Wanted) -> None:
     """Prints what the kept calls of a run come to, lists them, shows one, or removes those that no row refers to.
 
-    Raises UserError where the run is none or is not in a state for that.
+    Raises UserError where the run is none or is not in a state for that, or where a process works on it while some are
+    to be removed.
     """
     if wanted.list + wanted.prune + (wanted.show is not None) > 1:
         raise UserError("give one of --list, --show and --prune")
@@ -101,8 +104,9 @@ def _shown(files: Iterator[KeptFile]) -> Iterable[KeptFile]:
 
 
 def _prune(run: str, kept: KeptCalls, wanted: Wanted) -> None:
-    files = _shown(kept.unreferred())
-    sums = summed(_removed(kept, files) if wanted.yes else files)
+    with driving(run) if wanted.yes else nullcontext():
+        files = _shown(kept.unreferred())
+        sums = summed(_removed(kept, files) if wanted.yes else files)
     if wanted.as_json:
         print(json.dumps({"run": run, "removed": wanted.yes, "files": _sums_as_json(sums)}, indent=2))
         return

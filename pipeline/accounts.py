@@ -57,6 +57,28 @@ class Client:
         self.dollars, self.probing = 0.0, False
 
 
+@dataclass
+class Lent:
+    """What was set aside for the tries of a role, batches apart."""
+
+    tries: int = 0
+    tokens: int = 0
+    dollars: float = 0.0
+
+    def add(self, tokens: int, dollars: float) -> None:
+        self.tries += 1
+        self.tokens += tokens
+        self.dollars += dollars
+
+    @property
+    def mean_tokens(self) -> float:
+        return self.tokens / max(self.tries, 1)
+
+    @property
+    def mean_dollars(self) -> float:
+        return self.dollars / max(self.tries, 1)
+
+
 class Account:
     """One model at one provider, whichever roles it plays. Of several limits the lowest holds."""
 

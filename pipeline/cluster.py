@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.actors import Actor, Crew, Fate, Lost, Nodes, end, named_actor
@@ -128,7 +129,8 @@ class Cluster:
         config = self._config
         if config.endpoints:
             budgeted = config.budget != Budget()
-            earlier = await asyncio.to_thread(used_before, self._run_url, config.endpoints) if budgeted else {}
+            earlier = partial(used_before, self._run_url, config.endpoints) if budgeted else dict
+            await asyncio.to_thread(earlier)  # so that the meter finds an index, and what ends the run ends it here
             self._meter = named_actor(Meter, f"{self._name}-meter", config.endpoints, config.budget, earlier)
 
     def _enqueue(self, shard: int) -> None:

@@ -64,7 +64,8 @@ class KeptCalls:
     def unreferred(self) -> Iterator[KeptFile]:
         """The files that no row of this finished run refers to, but for findings: later shards rely on these.
 
-        Raises UserError where a shard is unfinished, or comes into being meanwhile: any call may be one of its.
+        Raises UserError where a shard is unfinished, a further verifier's too, or comes into being meanwhile: any call
+        may be one of its.
         """
         parts = self._require_finished()
         referred = self._referred()
@@ -127,14 +128,25 @@ class KeptCalls:
         return KeptFile(folder, file.name, kind, role, model, file.bytes, file.changed_at, usage)
 
     def _require_finished(self) -> list[str]:
-        """The names of the plan's parts. Raises UserError where not all that they plan is done."""
+        """The names of the plan's parts. Raises UserError where not all that they plan is done, by every verifier."""
         parts = self._parts()
         planned = Plan(self._run).shards().keys()
         unfinished = {shard for stage in STAGES for shard in planned - self._run.finished(stage)}
         if unfinished or not parts:
             shards = f"{len(unfinished)} of {len(planned)} shards are unfinished" if parts else "nothing is planned yet"
             raise UserError(f"--prune: {shards}, and any call may be one of theirs; finish the run first")
+        for further in self._further():
+            if left := planned - further.finished("replay"):
+                folder = further.folder("replay")
+                raise UserError(
+                    f"--prune: {len(left)} of {len(planned)} shards in {folder} are unfinished, and any call may be "
+                    f"one of theirs; finish `verify --name {further.verifier}`, or remove {folder} to give it up"
+                )
         return parts
+
+    def _further(self) -> list[RunStore]:
+        """The run as each of its further verifiers sees it."""
+        return [RunStore(self._run.url, name) for name in self._run.verifiers()]
 
     def _require_same(self, parts: list[str]) -> None:
         if self._parts() != parts:
@@ -153,9 +165,10 @@ class KeptCalls:
             turns = pc.list_flatten(self._run.table("teach", shard, ["turns"])["turns"])
             keys.update(_strings(turns, "call_key"))
             keys.update(_strings(pc.list_flatten(pc.struct_field(turns, "observations")), "call_key"))
-        for shard in self._run.finished("replay"):
-            verdicts = self._run.table("replay", shard, ["judge_call"])
-            keys.update(*(column.to_pylist() for column in verdicts.columns))  # rows from before judges have none
+        for store in (self._run, *self._further()):
+            for shard in store.finished("replay"):
+                verdicts = store.table("replay", shard, ["judge_call"])
+                keys.update(*(column.to_pylist() for column in verdicts.columns))  # rows from before judges have none
         return keys
 
 

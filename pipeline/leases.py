@@ -15,7 +15,7 @@ class Need:
     """What a call may use at most, in tokens: guessed for the prompt, set by the request for the completion.
 
     requests: more than one for a provider's batch, which has a price and limits of its own; batch: it is one.
-    begun: it is under way already, so that leave cannot be refused.
+    begun: it is under way already, so that leave cannot be refused. images: pictures in the prompt.
     """
 
     prompt: int
@@ -23,6 +23,7 @@ class Need:
     requests: int = 1
     batch: bool = False
     begun: bool = False
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Used:
 
     sent: tries; answered: those that the server answered, refusals too; failed: the others by cause.
     given_up: calls that failed at every try. measured: calls whose tokens the server counted: prompt, completion,
-    cached (of the prompt), and guessed, which is what their prompts had been taken for.
+    cached (of the prompt), and guessed, which is what their prompts had been taken for. pictured, pictured_guessed: the
+    parts of prompt and guessed that calls with pictures have.
     dollars: of the calls with a known cost; unpriced: the calls without.
     assumed_tokens, assumed_dollars: set aside for calls whose tokens the server did not count, and taken as used.
     charged: tokens expected of the leases that are done with.
@@ -65,11 +67,18 @@ class Used:
     assumed_tokens: int = 0
     assumed_dollars: float = 0.0
     charged: int = 0
+    pictured: int = 0
+    pictured_guessed: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
     @property
     def tokens(self) -> int:
         return self.prompt + self.completion
+
+    def beyond(self, other: "Used") -> "Used":
+        """What a budget counts of this and the other has not."""
+        names = ("answered", "prompt", "completion", "cached", "dollars", "assumed_tokens", "assumed_dollars")
+        return Used(**{name: max(getattr(self, name) - getattr(other, name), 0) for name in names})
 
     def __add__(self, other: "Used") -> "Used":
         return Used(*(a + b for a, b in _pairs(self, other)))

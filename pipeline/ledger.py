@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.leases import Used
+from pipeline.leases import Need, Used
 from pipeline.models.call_index import KEY, SCHEMA, CallIndex, entry_of, table_of
 from pipeline.models.calls import CallStore
 from pipeline.models.replies import Tokens
 from pipeline.prices import Prices
+from pipeline.reserve import most
 from pipeline.store import RunStore
 from schemas.config import Endpoint, Price
 
@@ -24,8 +25,9 @@ _MANY = 64
 _AT_ONCE = 10_000
 """Calls that the index lacks and that are read and noted together."""
 
-_KINDS = ["role", "model", "batched", "counted"]
+_KINDS = ["role", "model", "batched", "counted", "pictured"]
 _NUMBERS = ["prompt", "completion", "cached", "images"]
+_MOST = ["guessed", "limit"]
 
 
 def used_before(run_url: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Used]:
@@ -33,7 +35,8 @@ def used_before(run_url: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Us
 
     Every reply that was paid for is a file before anything else is done with it, so their names tell exactly which
     there are. What each used is in the index (see `CallIndex`), and of the few that it lacks in their files: seconds
-    for a million. A call that was removed since still counts. endpoints: those of this session, by role; what others of
+    for a million. Replies that no server counted are taken at the most that they could use, as in the session that got
+    them. A call that was removed since still counts. endpoints: those of this session, by role; what others of
     the run used counts as well (a regeneration may have had another teacher). Models in a worker cost nothing.
     """
     models = Prices(RunStore(run_url)).endpoints | {(role, e.model): e.price for role, e in endpoints.items()}
@@ -42,7 +45,7 @@ def used_before(run_url: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Us
     with ThreadPoolExecutor(_READERS) as threads:
         kinds = _summed(_indexed(calls, threads)).to_pylist()
     pa.default_memory_pool().release_unused()
-    for kind in kinds:
+    for kind in sorted(kinds, key=lambda kind: not kind["counted"]):  # these tell how prompts are counted
         role, model = kind["role"], kind["model"]
         if role in endpoints or (role, model) in models:
             price = models[role, model] if (role, model) in models else endpoints[role].price
@@ -89,10 +92,11 @@ def _once(entries: pa.Table) -> pa.Table:
 
 
 def _summed(entries: pa.Table) -> pa.Table:
-    """Calls and tokens by role, model, way of answering, and whether a server counted them."""
+    """Calls and tokens by role, model, way of answering, and whether a server counted them and they have pictures."""
     replies = entries.filter(entries["answered"])
     replies = replies.append_column("counted", pc.greater(replies["prompt"], 0))
-    sums = replies.group_by(_KINDS).aggregate([([], "count_all"), *((name, "sum") for name in _NUMBERS)])
+    replies = replies.append_column("pictured", pc.greater(replies["pictures"], 0))
+    sums = replies.group_by(_KINDS).aggregate([([], "count_all"), *((name, "sum") for name in _NUMBERS + _MOST)])
     return sums.rename_columns([name.removesuffix("_sum") for name in sums.column_names])
 
 
@@ -104,3 +108,13 @@ def _add(total: Used, kind: Mapping[str, int], price: Price | None) -> None:
     total.cached += kind["cached"]
     total.dollars += dollars or 0.0
     total.unpriced += kind["count_all"] if dollars is None else 0
+    if kind["counted"]:
+        total.measured += kind["count_all"]
+        total.guessed += kind["guessed"]
+        total.pictured += kind["prompt"] if kind["pictured"] else 0
+        total.pictured_guessed += kind["guessed"] if kind["pictured"] else 0
+    else:
+        need = Need(kind["guessed"], kind["limit"], batch=bool(kind["batched"]), images=int(kind["pictured"]))
+        tokens, assumed = most(need, total, price)
+        total.assumed_tokens += tokens
+        total.assumed_dollars += assumed

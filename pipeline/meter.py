@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 
-from pipeline.accounts import AHEAD_S, Account, Client
+from pipeline.accounts import AHEAD_S, Account, Client, Lent
 from pipeline.circuit import Circuit
 from pipeline.leases import Grant, Lease, Need, Report, Spent, Used
+from pipeline.reserve import most, prompt_of
 from schemas.config import Budget, Endpoint
 
 _SILENT_S = 30.0
@@ -15,31 +16,37 @@ _SILENT_S = 30.0
 _UNTRIED = 8
 """Calls of a role in flight under a budget before the first answer shows how its prompts are counted."""
 
+_DOUBTFUL = ("timeout", "connection")
+"""Causes of failed tries that a server may have charged for: it can have worked on the reply to the end."""
+
 
 class Meter:
     """Lets calls begin as the limits, the budget and the state of each provider allow.
 
     Every call needs leave of its own: a place in the even flow of requests and tokens, one of the calls in flight, and
     the most that it can cost, set aside from the budget until its reply is durable. So only tokens that a server counts
-    and nobody could foresee can exceed a budget. Where nothing is limited, calls are free.
+    and nobody could foresee can exceed a budget. A try without an answer that the server may have charged for all the
+    same, as nobody can tell, counts as it was set aside, for this session. Where nothing is limited, calls are free.
 
-    endpoints: by role; earlier: what the run's earlier sessions used, by role, others' among them; clock: seconds that
-    only grow.
+    endpoints: by role; earlier: reads what the run has used until now, by role, others' roles among them; clock:
+    seconds that only grow.
     """
 
     def __init__(
         self,
         endpoints: Mapping[str, Endpoint],
         budget: Budget | None = None,
-        earlier: Mapping[str, Used] | None = None,
+        earlier: Callable[[], Mapping[str, Used]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prices = {role: endpoint.price for role, endpoint in endpoints.items()}
         self._budget = budget or Budget()
-        self._earlier = {role: Used() for role in endpoints} | dict(earlier or {})
+        self._used_before = earlier
+        self._lent = {role: Lent() for role in endpoints}
         self._clock = clock
         self._clients: dict[str, Client] = {}
         self._totals = {role: Used() for role in endpoints}
+        self._earlier = self._unreported()
         same: dict[tuple[str, str, str], list[str]] = {}
         for role, endpoint in endpoints.items():
             same.setdefault((endpoint.base_url, endpoint.model, endpoint.api_key_env), []).append(role)
@@ -80,6 +87,7 @@ class Meter:
 
     def _noted(self, report: Report, account: Account, now: float) -> Client:
         client = self._clients.get(report.client)
+        first = client is None
         if client is None:
             client = self._clients[report.client] = Client(report.role)
             account.clients.append(client)
@@ -87,10 +95,22 @@ class Meter:
         self._totals[report.role] += new
         account.note(new, report, now)
         client.says(report, now)
+        if new.sent and first:
+            self._earlier = self._unreported()
         for other in self._clients.values():
             if now - other.seen_at > _SILENT_S:
                 self._bury(other)
         return client
+
+    def _unreported(self) -> dict[str, Used]:
+        """What the run has used and no client of this meter has reported: by earlier sessions, and by clients that were
+        gone before a restart of this meter.
+
+        It is read at the start, and again when a client is met that has called before. What such clients use between
+        their report and the reading counts twice: rather that than not at all.
+        """
+        found = {role: Used() for role in self._totals} | dict(self._used_before())
+        return {role: used.beyond(self._totals.get(role, Used())) for role, used in found.items()}
 
     def _bury(self, client: Client) -> None:
         total = self._totals[client.role]
@@ -123,13 +143,15 @@ class Meter:
         if self._budgeted and not self._totals[role].answered:
             wanted = wanted[: max(0, _UNTRIED - sum(c.held for c in self._clients.values() if c.role == role))]
         for need in wanted:
-            at, (tokens, dollars) = now if need.batch else account.next_at(now), self._most(role, need)
+            at = now if need.batch else account.next_at(now)
+            tokens, dollars = most(need, self._totals[role], self._prices[role])
             tokens_left, dollars_left = tokens_left - tokens, dollars_left - dollars
             if at > now + AHEAD_S or (min(tokens_left, dollars_left) < 0 and not need.begun):
                 break
             expected = 0 if need.batch else self._expected(role, need)
             if not need.batch:
                 account.take(expected, now)
+                self._lent[role].add(tokens, dollars)
             leases.append(Lease(max(0.0, at - now), expected, tokens, dollars, account.circuit.open))
         return leases
 
@@ -137,39 +159,36 @@ class Meter:
         """Tokens and dollars of the budget that are neither used nor set aside."""
         totals = [*self._totals.values(), *self._earlier.values()]
         clients = self._clients.values()
-        tokens = sum(t.tokens + t.assumed_tokens for t in totals) + sum(c.tokens + c.lost_tokens for c in clients)
+        tokens: float = sum(t.tokens + t.assumed_tokens for t in totals) + sum(
+            c.tokens + c.lost_tokens for c in clients
+        )
         dollars = sum(t.dollars + t.assumed_dollars for t in totals) + sum(c.dollars + c.lost_dollars for c in clients)
+        for role, lent in self._lent.items():
+            doubtful = sum(self._totals[role].failed[cause] for cause in _DOUBTFUL)
+            tokens, dollars = tokens + doubtful * lent.mean_tokens, dollars + doubtful * lent.mean_dollars
         return (self._budget.tokens or float("inf")) - tokens, (self._budget.dollars or float("inf")) - dollars
-
-    def _most(self, role: str, need: Need) -> tuple[int, float]:
-        """The most tokens and dollars that a call may use; its prompt is counted as the server has counted others."""
-        total, price = self._totals[role], self._prices[role]
-        prompt = ceil(need.prompt * total.prompt / total.guessed) if total.guessed else need.prompt
-        dollars = price.dollars(prompt, need.completion) if price else 0.0
-        by_batch = price.by_batch(dollars) if price and need.batch else None
-        return prompt + need.completion, dollars if by_batch is None else by_batch
 
     def _expected(self, role: str, need: Need) -> int:
         """The tokens that a call will probably use: its completion is as long as others were."""
         total = self._totals[role]
-        if not total.guessed:
-            return need.prompt + need.completion
-        return ceil(need.prompt * total.prompt / total.guessed + total.completion / total.measured)
+        completion = ceil(total.completion / total.measured) if total.measured else need.completion
+        return prompt_of(need, total) + completion
 
     def _exhausted(self, role: str, need: Need) -> str:
         """Why the budget lets no call begin any more; "" while it does, or others are in flight that may leave some."""
-        (tokens_left, dollars_left), (tokens, dollars) = self._left(), self._most(role, need)
+        tokens_left, dollars_left = self._left()
+        tokens, dollars = most(need, self._totals[role], self._prices[role])
         if any(client.held for client in self._clients.values()) or (tokens <= tokens_left and dollars <= dollars_left):
             return ""
         calls = sum(total.answered for total in (*self._totals.values(), *self._earlier.values()))
         if dollars > dollars_left:
             name, budget = "dollars", self._budget.dollars or 0.0
-            spent, most = f"${budget - dollars_left:.4f} of ${budget:g}", f"${dollars:.4f}"
+            spent, next_one = f"${budget - dollars_left:.4f} of ${budget:g}", f"${dollars:.4f}"
         else:
             name, whole = "tokens", self._budget.tokens or 0
-            spent, most = f"{whole - tokens_left:,.0f} of {whole:,} tokens", f"{tokens:,} tokens"
+            spent, next_one = f"{whole - tokens_left:,.0f} of {whole:,} tokens", f"{tokens:,} tokens"
         return (
-            f"the budget is used up: {spent} for {calls:,} calls, and the next one ({role}) may take {most}. "
+            f"the budget is used up: {spent} for {calls:,} calls, and the next one ({role}) may take {next_one}. "
             f"Raise budget.{name} and run the same command again to go on."
         )
 

@@ -73,6 +73,11 @@ class Price(Record):
         read = (prompt_tokens - cached - images) * self.input + cached * cached_price + images * image_price
         return (read + completion_tokens * self.output) / 1e6
 
+    def most(self, prompt_tokens: int, completion_tokens: int, pictures: bool) -> float:
+        """The most that a call may cost, whatever of its prompt a server counts as cached or as pictures."""
+        read = max(self.input, self.cached_input or 0.0, (self.image or 0.0) if pictures else 0.0)
+        return (prompt_tokens * read + completion_tokens * self.output) / 1e6
+
     def by_batch(self, dollars: float) -> float | None:
         """What calls of so many dollars cost where a batch answers them; None where that is not known."""
         return None if self.batch is None else dollars * self.batch

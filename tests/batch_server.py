@@ -1,8 +1,8 @@
 """A provider with batches on loopback, by OpenAI's `/files` and `/batches`: works, tarries, forgets, errs and counts.
 
 What becomes of a request is written in its text: `refuse` (400), `break` (500 in its line), `late 2` (unanswered by the
-first two batches that hold it), `mute` (never answered by a batch). A caption is given where one is asked for; all else
-is answered by its text in capitals.
+first two batches that hold it), `torn` (broken off by an error of the server's, the first time), `mute` (never answered
+by a batch). A caption is given where one is asked for; all else is answered by its text in capitals.
 """
 
 import asyncio
@@ -23,7 +23,9 @@ class BatchServer:
     """work_s: seconds until a batch is over; answer_after_s: before a begun batch is told of.
 
     no_room: batches that fail as the queue is full; lost: answers about begun batches that get lost; failing: message
-    with which every batch fails. paid: how often each key was answered for money; begun: batches that were begun.
+    with which every batch fails. unsupported: fields that no request may have, as of OpenAI's reasoning models; said:
+    what replies and refusals say in place of the usual. paid: how often each key was answered for money; batches: all
+    that were begun.
     """
 
     work_s: float = 0.1
@@ -31,6 +33,8 @@ class BatchServer:
     no_room: int = 0
     lost: int = 0
     failing: str = ""
+    unsupported: tuple[str, ...] = ()
+    said: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     paid: Counter[str] = field(default_factory=Counter)
@@ -115,8 +119,10 @@ class BatchServer:
             assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")
             self.tried[key] += 1
             word, _, number = _text(body).partition(" ")
-            if word == "refuse":
-                answer = {"status_code": 400, "body": {"error": {"message": "too many pictures"}}}
+            if alien := [name for name in self.unsupported if name in body]:
+                answer = {"status_code": 400, "body": {"error": _unsupported(alien[0])}}
+            elif word == "refuse":
+                answer = {"status_code": 400, "body": {"error": {"message": self.said or "too many pictures"}}}
             elif word == "break":
                 answer = {"status_code": 500, "body": {}}
             elif word == "mute" or (word == "late" and self.tried[key] <= int(number)):
@@ -126,7 +132,8 @@ class BatchServer:
                 continue
             else:
                 self.paid[key] += 1
-                answer = {"status_code": 200, "body": _completion(body)}
+                torn = word == "torn" and self.tried[key] == 1
+                answer = {"status_code": 200, "body": _completion(body, self.said, "error" if torn else "stop")}
             answered.append({"id": "r", "custom_id": key, "response": answer, "error": None})
         batch["output_file_id"] = self._keep(_jsonl(answered))
         batch["error_file_id"] = self._keep(_jsonl(failed) + b"\nno json\n[]\n") if failed else None
@@ -166,9 +173,15 @@ def _text(body: dict[str, Any]) -> str:
     return content if isinstance(content, str) else str(content[0]["text"])
 
 
-def _completion(body: dict[str, Any]) -> dict[str, Any]:
-    text = "<caption>A scene.</caption>" if "<caption>" in json.dumps(body) else _text(body).upper()
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+def _unsupported(name: str) -> dict[str, Any]:
+    instead = ". Use 'max_completion_tokens' instead" if name == "max_tokens" else ""
+    message = f"Unsupported parameter: '{name}' is not supported with this model{instead}."
+    return {"message": message, "type": "invalid_request_error", "param": name, "code": "unsupported_parameter"}
+
+
+def _completion(body: dict[str, Any], said: str = "", finish: str = "stop") -> dict[str, Any]:
+    text = said if said else "<caption>A scene.</caption>" if "<caption>" in json.dumps(body) else _text(body).upper()
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
     usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
     about = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
     return {**about, "choices": [choice], "usage": usage}

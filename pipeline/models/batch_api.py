@@ -2,13 +2,15 @@
 
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import IO, Any, Final, TypeVar
 
+import httpx2
 import openai
 from openai.types import Batch
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from pipeline.models.wire import without_key
 from schemas.config import Endpoint
 from schemas.errors import Fatal, Rejected, Transient
 
@@ -132,16 +134,36 @@ class BatchApi:
             return Transient(f"HTTP {status}")
         return Rejected("bad_request", f"HTTP {status}: {_said(error)}")
 
+    async def _scrub(self, response: httpx2.Response) -> None:
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Scrubbed(response.stream, self._config)
+
     def _open(self) -> openai.AsyncOpenAI:
         if self._client is None:
             config = self._config
             self._client = openai.AsyncOpenAI(
                 base_url=config.base_url,
-                api_key=os.environ.get(config.api_key_env) or "none",
+                api_key=os.environ.get(config.api_key_env, "").strip() or "none",
                 timeout=config.timeout_s,
                 max_retries=0,
+                default_headers={"Accept-Encoding": "identity"},  # in a compressed answer the key would not be found
+                http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [self._scrub]}),
             )
         return self._client
+
+
+class _Scrubbed(httpx2.AsyncByteStream):
+    """An answer in which a gateway that echoes what it was sent has not shown the key."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, config: Endpoint) -> None:
+        self._stream = stream
+        self._config = config
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield without_key(self._config, b"".join([chunk async for chunk in self._stream]))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def refused(status: int) -> bool:

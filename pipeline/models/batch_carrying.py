@@ -12,12 +12,13 @@ from openai.types import Batch
 
 from pipeline.leases import Need
 from pipeline.models.batch_api import BatchApi, refused, said_in
-from pipeline.models.batch_log import BatchLog, BatchRecord
+from pipeline.models.batch_log import Asked, BatchLog, BatchRecord
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import CallCounts
+from pipeline.models.dialect import Dialect
 from pipeline.models.gate import Gate
-from pipeline.models.replies import Response, by_batch, usage_of
-from pipeline.models.request import Request
+from pipeline.models.refusals import Refusal, refusal_of
+from pipeline.models.replies import Response, broken_off, by_batch, usage_of
 from schemas.captions import Usage
 from schemas.config import BatchEndpoint
 from schemas.errors import Fatal, Rejected, Transient, UserError
@@ -30,13 +31,23 @@ _REFUSED_FROM_THE_START = 5
 
 
 class Again(Enum):
-    """Why a request is to be asked again: its batch did not answer it, or the provider has no room for batches now."""
+    """Why a request is to be asked again: its batch did not answer it, the provider has no room for batches now, or it
+    takes such a request in another form."""
 
     UNANSWERED = "unanswered"
     NO_ROOM = "no room"
+    OTHERWISE = "otherwise"
 
 
 Outcome = Response | Rejected | Fatal | Again
+
+
+class _Refused(Rejected):
+    """A line that the server refused. refusal: where the request may only be put in the wrong form."""
+
+    def __init__(self, kind: str, message: str, refusal: Refusal | None = None) -> None:
+        super().__init__(kind, message)
+        self.refusal = refusal
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,9 @@ class Carrier:
         pace: Pace,
         counts: CallCounts,
         gate: Gate,
+        dialect: Dialect,
     ) -> None:
+        """dialect: learns from what is refused."""
         self.api = BatchApi(config, role)
         self._config = config
         self._role = role
@@ -77,9 +90,10 @@ class Carrier:
         self._pace = pace
         self._counts = counts
         self._gate = gate
+        self._dialect = dialect
         self._answered = False
 
-    async def send(self, record: BatchRecord, requests: dict[str, Request], lines: IO[bytes]) -> dict[str, Outcome]:
+    async def send(self, record: BatchRecord, requests: dict[str, Asked], lines: IO[bytes]) -> dict[str, Outcome]:
         """The outcomes of a new batch, by key. lines: what is to be uploaded.
 
         Raises Fatal, also where the run's budget has no room for it.
@@ -88,7 +102,7 @@ class Carrier:
             outcomes |= await self._sent(record, requests, lines)
         return outcomes
 
-    async def _sent(self, record: BatchRecord, requests: dict[str, Request], lines: IO[bytes]) -> dict[str, Outcome]:
+    async def _sent(self, record: BatchRecord, requests: dict[str, Asked], lines: IO[bytes]) -> dict[str, Outcome]:
         await asyncio.to_thread(self._log.begin, record, requests)
         try:
             record = record.model_copy(update={"file": await self.api.upload(lines, record.name)})
@@ -120,7 +134,7 @@ class Carrier:
             usages = (usage_of(answer, self._config.price) for answer in answers)
             self._gate.came_back(call, sum(usages, start=Usage()))
 
-    async def _resumed(self, record: BatchRecord, requests: dict[str, Request]) -> dict[str, Outcome]:
+    async def _resumed(self, record: BatchRecord, requests: dict[str, Asked]) -> dict[str, Outcome]:
         try:
             record = await self._adopted(record)
             if record.batch and not record.closed and not self._config.batch:
@@ -129,7 +143,7 @@ class Carrier:
             record = await self._closed(record, 0)
         return await self._carried(record, requests)
 
-    async def _carried(self, record: BatchRecord, requests: dict[str, Request]) -> dict[str, Outcome]:
+    async def _carried(self, record: BatchRecord, requests: dict[str, Asked]) -> dict[str, Outcome]:
         """The outcomes of a batch that has begun, or is closed."""
         try:
             return dict.fromkeys(requests, Again.UNANSWERED) if record.closed else await self._ended(record, requests)
@@ -137,7 +151,7 @@ class Carrier:
             await self._closed(record, 0)
             return dict.fromkeys(requests, Again.UNANSWERED)
 
-    async def _ended(self, record: BatchRecord, requests: dict[str, Request]) -> dict[str, Outcome]:
+    async def _ended(self, record: BatchRecord, requests: dict[str, Asked]) -> dict[str, Outcome]:
         """The outcomes of a batch, once it is over. Raises Fatal where the batch is refused as a whole."""
         batch = await self._over(record)
         if batch.status.lower() == "failed":
@@ -150,14 +164,33 @@ class Carrier:
         lines = await self.api.lines(batch.output_file_id) + await self.api.lines(batch.error_file_id)
         outcomes = _outcomes(lines, requests, batch)
         answers = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, dict)}
-        puts = (asyncio.to_thread(self._calls.put, key, self._role, requests[key], answers[key]) for key in answers)
+        puts = (
+            asyncio.to_thread(self._calls.put, key, self._role, requests[key].request, answers[key]) for key in answers
+        )
         await asyncio.gather(*puts)
         self._answered |= bool(answers)
+        try:
+            outcomes |= self._otherwise(outcomes, requests)
+        except UserError:
+            await self._closed(record, len(answers))
+            raise
         refusals = [outcome for outcome in outcomes.values() if isinstance(outcome, Rejected)]
         if not self._answered and len(refusals) == len(requests) >= _REFUSED_FROM_THE_START:
             raise await self._refused(record, refusals[0].message)
         await self._closed(record, len(answers))
         return outcomes
+
+    def _otherwise(self, outcomes: dict[str, Outcome], requests: dict[str, Asked]) -> dict[str, Outcome]:
+        """What was refused and is to be asked again in another form. Raises UserError as `Dialect` does."""
+        for key, outcome in outcomes.items():
+            if isinstance(outcome, dict):
+                self._dialect.took(requests[key].form)
+        learnt = []
+        for key, outcome in outcomes.items():
+            if isinstance(outcome, _Refused) and outcome.refusal is not None:
+                asked = requests[key]
+                learnt += [key] * self._dialect.learns(outcome.refusal, asked.request, asked.form)
+        return dict.fromkeys(learnt, Again.OTHERWISE)
 
     async def _begun(self, record: BatchRecord, turn: int, doubtful: bool) -> BatchRecord:
         """The record of a batch that has begun. doubtful: it may have before. Raises Rejected where it is refused."""
@@ -212,7 +245,7 @@ class Carrier:
         return record
 
 
-def _outcomes(lines: Iterable[dict[str, Any]], requests: dict[str, Request], batch: Batch) -> dict[str, Outcome]:
+def _outcomes(lines: Iterable[dict[str, Any]], requests: dict[str, Asked], batch: Batch) -> dict[str, Outcome]:
     """The outcome of each request; one that no line speaks of is unanswered. A reply counts more than an error."""
     outcomes: dict[str, Outcome] = dict.fromkeys(requests, Again.UNANSWERED)
     for line in lines:
@@ -228,7 +261,10 @@ def _outcome(line: dict[str, Any], batch: str) -> Outcome:
         return Again.UNANSWERED
     status, body = answer.get("status_code"), answer.get("body")
     if isinstance(status, int) and refused(status):
-        return Rejected("bad_request", f"HTTP {status} in a batch: {said_in(body)}")
+        message = f"HTTP {status} in a batch: {said_in(body)}"
+        return _Refused("bad_request", message, refusal_of(body) if status in (400, 422) else None)
     choices = body.get("choices") if isinstance(body, dict) else None
     whole = status == 200 and isinstance(choices, list) and choices and isinstance(choices[0], dict)
-    return by_batch(body, batch) if whole and isinstance(body, dict) else Again.UNANSWERED
+    if not whole or not isinstance(body, dict) or broken_off(body):
+        return Again.UNANSWERED
+    return by_batch(body, batch)

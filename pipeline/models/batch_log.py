@@ -3,6 +3,8 @@
 import json
 import secrets
 from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,12 +17,20 @@ from schemas.record import Record
 _FOLDER = "batches"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request of a batch. form: in which it was sent, as `Dialect` has it, but for its images."""
+
+    request: Request
+    form: Request
+
+
 class BatchRecord(Record):
     """One batch. name: ours for it, unlike any other batch's; base_url: of the provider.
 
     file: the provider's id for the uploaded requests; batch: for the batch; each "" as long as there is none.
-    closed: nothing more comes of it. asked, answered: numbers of requests. prompt, completion: tokens that they may
-    use at most, as `Need` has them.
+    closed: nothing more comes of it. asked, answered: numbers of requests. prompt, completion, images: what they may
+    use at most, as `Need` has it.
     """
 
     name: str
@@ -33,17 +43,18 @@ class BatchRecord(Record):
     answered: int = 0
     prompt: int = 0
     completion: int = 0
+    images: int = 0
 
     def need(self, begun: bool) -> Need:
         """What it may use, for the run's meter."""
-        return Need(self.prompt, self.completion, self.asked, batch=True, begun=begun)
+        return Need(self.prompt, self.completion, self.asked, batch=True, begun=begun, images=self.images)
 
 
 class BatchLog:
-    """`RUN/batches/NAME/`: first `requests.jsonl` ({key, request} a line), then `state.json` (a `BatchRecord`).
+    """`RUN/batches/NAME/`: first `requests.jsonl` ({key, request, form} a line), then `state.json` (a `BatchRecord`).
 
-    A file `turn-N` is created by one worker only, which alone may begin the batch from then on. Turn 1 is that of the
-    record's writer, and has no file.
+    A form that is the request's own is left out. A file `turn-N` is created by one worker only, which alone may begin
+    the batch from then on. Turn 1 is that of the record's writer, and has no file.
     """
 
     def __init__(self, run_url: str) -> None:
@@ -54,9 +65,9 @@ class BatchLog:
         names = [name for name in self._storage.folders(_FOLDER) if name not in known]
         return [record for name in names if (record := self._record(name))]
 
-    def begin(self, record: BatchRecord, requests: dict[str, Request]) -> None:
+    def begin(self, record: BatchRecord, requests: dict[str, Asked]) -> None:
         """Writes down a batch that is about to be sent. requests: by key."""
-        lines = (json.dumps({"key": key, "request": request}) for key, request in requests.items())
+        lines = (json.dumps(_line(key, asked)) for key, asked in requests.items())
         self._storage.write(f"{_FOLDER}/{record.name}/requests.jsonl", "\n".join(lines).encode())
         self.write(record)
 
@@ -70,10 +81,10 @@ class BatchLog:
             raise Fatal(f"{_FOLDER}/{name} of {self._storage.url} has lost its state.json")
         return record
 
-    def requests(self, name: str) -> dict[str, Request]:
+    def requests(self, name: str) -> dict[str, Asked]:
         """The requests of a batch, by key."""
         lines = map(json.loads, self._storage.read(f"{_FOLDER}/{name}/requests.jsonl").splitlines())
-        return {line["key"]: line["request"] for line in lines}
+        return {line["key"]: Asked(line["request"], line.get("form", line["request"])) for line in lines}
 
     def turn(self, name: str) -> int:
         """The number of the latest turn."""
@@ -94,3 +105,8 @@ class BatchLog:
         except ValidationError as error:
             where = f"{_FOLDER}/{name}/state.json of {self._storage.url}"
             raise Fatal(f"{where} is damaged, and may name a batch that was paid for") from error
+
+
+def _line(key: str, asked: Asked) -> dict[str, Any]:
+    form = {"form": asked.form} if asked.form != asked.request else {}
+    return {"key": key, "request": asked.request, **form}

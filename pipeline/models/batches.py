@@ -8,12 +8,13 @@ import time
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
-from pipeline.leases import Link
+from pipeline.leases import Link, Need
 from pipeline.models.batch_api import CHAT
 from pipeline.models.batch_carrying import Again, Carrier, Outcome, Pace
-from pipeline.models.batch_log import BatchLog, BatchRecord
+from pipeline.models.batch_log import Asked, BatchLog, BatchRecord
 from pipeline.models.calls import CallStore
 from pipeline.models.chat import ChatMessage, Reply
+from pipeline.models.dialect import Dialect
 from pipeline.models.endpoint import EndpointModel
 from pipeline.models.gate import need_of
 from pipeline.models.replies import reply_of
@@ -36,18 +37,18 @@ class _Gathering:
     """Requests that wait for their batch to be sent: in a file without a name, as they will be uploaded."""
 
     def __init__(self) -> None:
-        self.requests: dict[str, Request] = {}
+        self.requests: dict[str, Asked] = {}
         self.bytes = 0
-        self.prompt = 0
+        self.prompt = self.images = 0
         self.changed_at = time.monotonic()
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
 
-    def add(self, key: str, request: Request, line: bytes, prompt: int) -> None:
-        """prompt: a guess at its tokens."""
+    def add(self, key: str, asked: Asked, line: bytes, need: Need) -> None:
         self.file.write(line)
-        self.prompt += prompt
+        self.prompt += need.prompt
+        self.images += need.images
         self.bytes += len(line)
-        self.requests[key] = request
+        self.requests[key] = asked
         self.changed_at = time.monotonic()
 
 
@@ -57,7 +58,8 @@ class BatchModel:
     Replies lie among the run's calls under the keys that live calls have, so a run may change between the two at any
     time. What an earlier process has asked a batch is fetched from there, and not asked again; without `config.batch`
     such a batch is ended early, and what it has not answered is asked live, as is all else. A request that its batch
-    refuses is Rejected; one that three batches leave unanswered is asked live. Raises as `EndpointModel` does.
+    refuses is asked again in another form where the server takes one (see `Dialect`), else Rejected; one that three
+    batches leave unanswered is asked live. Raises as `EndpointModel` does.
     """
 
     def __init__(
@@ -79,7 +81,8 @@ class BatchModel:
         self._calls = calls
         self._pace = pace or Pace()
         self._log = BatchLog(calls.url)
-        self._carrier = Carrier(config, role, calls, self._log, self._pace, self.counts, self._live.gate)
+        self._dialect = Dialect(role)
+        self._carrier = Carrier(config, role, calls, self._log, self._pace, self.counts, self._live.gate, self._dialect)
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._gathering: _Gathering | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,7 +100,7 @@ class BatchModel:
             response = await asyncio.to_thread(self._calls.get, key)
             if response is not None:
                 self.counts.reused += not asked
-                return reply_of(key, self.name, response, self._config.price)
+                return reply_of(key, self.name, response, self._config.price, stop, self._config.max_tokens)
             await self._list()
             if key not in self._waiting and key not in self._recorded and not self._config.batch:
                 break
@@ -127,14 +130,16 @@ class BatchModel:
             else:
                 self._waiting[key] = asyncio.get_running_loop().create_future()
                 try:
-                    line = await asyncio.to_thread(_line, key, request, messages)
-                    self._gather(key, request, line, need_of(messages, 0).prompt)
+                    body = await asyncio.to_thread(with_images, request, messages)
+                    asked = Asked(request, self._dialect.said(request))
+                    line = await asyncio.to_thread(_line, key, self._dialect.said(body))
+                    self._gather(key, asked, line, need_of(messages, 0))
                 except BaseException:  # it will be in no batch
                     self._waiting.pop(key).cancel()
                     raise
         return await asyncio.shield(self._waiting[key])
 
-    def _gather(self, key: str, request: Request, line: bytes, prompt: int) -> None:
+    def _gather(self, key: str, asked: Asked, line: bytes, need: Need) -> None:
         """Adds a request to the batch that is being gathered, or to a new one where that is full."""
         gathering, pace = self._gathering, self._pace
         if gathering and (
@@ -144,7 +149,7 @@ class BatchModel:
         if gathering is None:
             gathering = self._gathering = _Gathering()
             self._follow(self._send(gathering), gathering.requests)
-        gathering.add(key, request, line, prompt)
+        gathering.add(key, asked, line, need)
 
     async def _send(self, gathering: _Gathering) -> dict[str, Outcome]:
         """Sends a batch when it is full, or no request has come for a while."""
@@ -164,6 +169,7 @@ class BatchModel:
             asked=asked,
             prompt=gathering.prompt,
             completion=asked * self._config.max_tokens,
+            images=gathering.images,
         )
         with gathering.file as lines:
             return await self._carrier.send(record, gathering.requests, lines)
@@ -210,7 +216,7 @@ class BatchModel:
             self._listed_at = time.monotonic()
 
 
-def _line(key: str, request: Request, messages: Sequence[ChatMessage]) -> bytes:
+def _line(key: str, body: Request) -> bytes:
     """A request as a batch's file holds it."""
-    line = {"custom_id": key, "method": "POST", "url": CHAT, "body": with_images(request, messages)}
+    line = {"custom_id": key, "method": "POST", "url": CHAT, "body": body}
     return json.dumps(line).encode() + b"\n"

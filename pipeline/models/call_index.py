@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.models.replies import tokens_of
+from pipeline.reserve import need_of_kept
 from pipeline.storage import Storage
 from pipeline.store import parquet_of, read_parquet
 
@@ -30,13 +31,17 @@ SCHEMA = pa.schema(
         pa.field("answered", pa.bool_(), nullable=False),
         pa.field("batched", pa.bool_(), nullable=False),
         *(pa.field(name, pa.int64(), nullable=False) for name in ("prompt", "completion", "cached", "images")),
+        *(pa.field(name, pa.int64(), nullable=False) for name in ("guessed", "limit", "pictures")),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What one call has used, as `Tokens` has it. key: its 32 bytes; answered: whether it is a reply."""
+    """What one call has used, as `Tokens` has it. key: its 32 bytes; answered: whether it is a reply.
+
+    guessed, limit, pictures: what it could use at most, as the prompt, completion and images of its `Need` say.
+    """
 
     key: bytes
     role: str
@@ -47,6 +52,9 @@ class Entry:
     completion: int
     cached: int
     images: int
+    guessed: int
+    limit: int
+    pictures: int
 
 
 def entry_of(document: dict[str, Any]) -> Entry:
@@ -58,7 +66,17 @@ def entry_of(document: dict[str, Any]) -> Entry:
     except (TypeError, ValueError, AttributeError):
         tokens = tokens_of({})
     role, model = str(document.get("role", "")), str(request.get("model", ""))
-    return Entry(bytes.fromhex(document["key"]), role, model, answered, **asdict(tokens))
+    need = need_of_kept(request)
+    return Entry(
+        key=bytes.fromhex(document["key"]),
+        role=role,
+        model=model,
+        answered=answered,
+        guessed=need.prompt,
+        limit=need.completion,
+        pictures=need.images,
+        **asdict(tokens),
+    )
 
 
 def table_of(entries: Iterable[Entry]) -> pa.Table:

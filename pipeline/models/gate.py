@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.leases import Grant, Lease, Link, Need, Report, Used
 from pipeline.models.chat import ChatMessage
+from pipeline.reserve import need_for
 from schemas.captions import Usage
 from schemas.errors import Fatal
 
@@ -18,10 +19,6 @@ _GATHER_S = 0.01
 _STALE_S = 0.5
 """A lease that could not be used for so long is given back: calls that came late in a crowd would break the limit."""
 
-_CHARACTERS_A_TOKEN = 4
-_TOKENS_AN_IMAGE = 300
-"""First guesses. What the server counts corrects them."""
-
 _FREE = Lease()
 
 
@@ -30,7 +27,7 @@ def need_of(messages: Sequence[ChatMessage], max_tokens: int) -> Need:
     parts = [part for message in messages for part in message.parts]
     text = sum(len(part) for part in parts if isinstance(part, str))
     images = sum(isinstance(part, bytes) for part in parts)
-    return Need(text // _CHARACTERS_A_TOKEN + images * _TOKENS_AN_IMAGE, max_tokens)
+    return need_for(text, images, max_tokens)
 
 
 @dataclass(eq=False)
@@ -118,6 +115,9 @@ class Gate:
             used.guessed += call.need.prompt * calls // call.need.requests
             used.prompt += usage.prompt_tokens
             used.completion += usage.completion_tokens
+            if call.need.images:
+                used.pictured += usage.prompt_tokens
+                used.pictured_guessed += call.need.prompt * calls // call.need.requests
             used.cached += usage.cached_tokens
         elif usage and calls:
             used.assumed_tokens += call.lease.tokens

@@ -167,6 +167,11 @@ def _without(secret: bytes, content: bytes) -> bytes:
     return content.replace(secret, b"***") if len(secret) >= _LEAST_SECRET else content
 
 
+def without_key(config: Endpoint, content: bytes) -> bytes:
+    """The same for what came some other way than over a `Wire`."""
+    return _without(os.environ.get(config.api_key_env, "").strip().encode(), content)
+
+
 def _refusal(answer: httpx2.Response, content: bytes) -> openai.APIStatusError:
     """The error in an answer, of which nothing holds the headers that were sent: they would go along in a pickle."""
     headers = {name: value for name, value in answer.headers.items() if name.startswith(_TOLD_IN)}

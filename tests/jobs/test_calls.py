@@ -1,6 +1,7 @@
 """`zoomtrail calls`: what was paid for, call by call; and prune, which takes only what no row can need."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.calls import Wanted, calls
+from pipeline.driver_lock import driving
 from pipeline.models.calls import CallStore
 from pipeline.models.replies import by_batch
 from pipeline.plan import Plan
@@ -174,6 +176,34 @@ def test_a_run_that_grows_while_it_is_pruned_loses_nothing_more(url: str) -> Non
     Plan(store).extend([question(1, "v1")], 1, 1)
     with pytest.raises(UserError, match="grows meanwhile"):
         next(found)
+
+
+def test_calls_of_an_unfinished_further_verifier_are_kept_and_those_that_its_verdicts_name(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(url, "second judge", "judge", "big")
+    before, further = as_json(capsys, url, list=True), RunStore(url, "second")
+    further.open_verifier({"verifier": {"backend": "endpoint", "model": "second"}})
+    for yes in (False, True):
+        with pytest.raises(UserError, match="1 of 1 shards in verdicts-second are unfinished"):
+            calls(url, Wanted(prune=True, yes=yes))
+    assert as_json(capsys, url, list=True) == before
+    judged = verdict(trajectory(question(0, "v0"), 0, final="C")).model_copy(update={"judge_call": key("second judge")})
+    commit(further, "replay", 0, [judged])
+    as_json(capsys, url, prune=True, yes=True)
+    left = {call["key"] for call in as_json(capsys, url, list=True)}
+    assert left == {key(name) for name in ("node", "turn", "qa", "finding", "second judge")}
+
+
+def test_nothing_is_pruned_while_a_process_works_on_the_run(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = as_json(capsys, url, list=True)
+    with driving(url):
+        with pytest.raises(UserError, match=f"is being worked on by process {os.getpid()}"):
+            calls(url, Wanted(prune=True, yes=True))
+        assert not as_json(capsys, url, prune=True)["removed"]
+    assert as_json(capsys, url, list=True) == before
+    calls(url, Wanted(prune=True, yes=True))
+    assert len(as_json(capsys, url, list=True)) == 4
 
 
 def test_a_folder_that_is_no_run_and_contrary_options_are_named(tmp_path: Path) -> None:

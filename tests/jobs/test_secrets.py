@@ -7,15 +7,23 @@ import pickle
 import shutil
 import tempfile
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from aiohttp import web
 
+from pipeline.models.batches import BatchModel
+from pipeline.models.calls import CallStore
+from pipeline.models.chat import ChatMessage
 from pipeline.store import read_parquet
-from schemas.config import RunConfig
+from schemas.config import EndpointCaptioner, RunConfig
+from schemas.errors import Rejected, UserError
+from tests.batch_driver import FAST
+from tests.batch_server import BatchServer, serving
 from tests.jobfiles import write_job
 from tests.jobs.conftest import Command
 from tests.scripted_server import Script, Settings, _completion
@@ -72,6 +80,45 @@ def content(path: Path) -> bytes:
 
 def files_with(text: str, folder: Path) -> list[str]:
     return [str(path) for path in folder.rglob("*") if path.is_file() and text.encode() in content(path)]
+
+
+class EchoingBatches(BatchServer):
+    """Says the key wherever a provider of batches can say something."""
+
+    async def upload(self, request: web.Request) -> web.Response:
+        self.said = f"your headers: {dict(request.headers)}"
+        if self.failing == "upload":
+            return web.json_response({"error": {"message": self.said}}, status=400)
+        return await super().upload(request)
+
+    async def begin(self, request: web.Request) -> web.Response:
+        self.failing = self.said if self.failing else ""
+        return await super().begin(request)
+
+
+def test_the_key_is_in_nothing_that_comes_of_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOED_KEY", KEY)
+
+    async def asked(failing: str, *texts: str) -> list[Any]:
+        async with serving(EchoingBatches(failing=failing)) as server:
+            config = EndpointCaptioner(model="m", base_url=server.base_url, batch=True, api_key_env="ECHOED_KEY")
+            model = BatchModel(config, "captioner", CallStore(str(tmp_path)), pace=FAST)
+            chats = [[ChatMessage("user", (text,))] for text in texts]
+            outcomes = await asyncio.gather(*map(model.complete, chats), return_exceptions=True)
+            await model.close()
+            assert KEY in server.said
+        return outcomes
+
+    good, bad, *stopped = [
+        *asyncio.run(asked("", "one", "refuse two")),
+        *asyncio.run(asked("upload", "three")),
+        *asyncio.run(asked("batch", "four")),
+    ]
+    assert "Bearer ***" in good.text and isinstance(bad, Rejected) and "your headers" in bad.message
+    assert [type(error) for error in stopped] == [UserError, UserError] and "your headers" in str(stopped[0])
+    for error in (bad, *stopped):
+        assert KEY not in "".join(traceback.format_exception(error))
+    assert files_with("***", tmp_path / "calls") and files_with(KEY, tmp_path) == []
 
 
 @pytest.fixture

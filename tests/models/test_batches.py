@@ -101,6 +101,65 @@ def test_a_refused_request_is_rejected_and_its_neighbours_are_answered(tmp_path:
     asyncio.run(scene())
 
 
+REASONING = ("max_tokens", "stop")
+
+
+def test_a_model_that_takes_another_form_is_asked_again_in_that_and_the_keys_stay(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(BatchServer(unsupported=REASONING)) as server:
+            async with asking(tmp_path, server) as model:
+                waiting = (model.complete(chat(f"word {n} END more"), stop=("END",)) for n in range(6))
+                replies = await asyncio.gather(*waiting)
+                assert texts(replies) == [f"WORD {n} END" for n in range(6)] and len(server.batches) == 3
+                (later,) = await asyncio.gather(model.complete(chat("later end x"), stop=("END",)))
+                assert later.text == "LATER END" and len(server.batches) == 4 and server.live == []
+            assert set(server.paid.values()) == {1}
+            body = json.loads(server.files[server.batches["batch_3"]["input_file_id"]])["body"]
+            assert body["max_completion_tokens"] and not {"max_tokens", "stop"} & body.keys()
+            live = EndpointModel(model._config, "captioner", CallStore(str(tmp_path)))
+            again = await live.complete(chat("later end x"), stop=("END",))
+            assert again == later and server.live == []
+            await live.close()
+
+    asyncio.run(scene())
+
+
+def test_a_process_that_inherits_refused_requests_asks_them_again_in_the_form_that_it_learns(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(BatchServer(work_s=1, unsupported=REASONING)) as server:
+            for _ in range(2):
+                async with asking(tmp_path, server) as model:
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(ask(model, "one", "two"), 0.8)
+            async with asking(tmp_path, server) as model:
+                assert texts(await ask(model, "one", "two")) == ["ONE", "TWO"]
+            assert set(server.paid.values()) == {1} and all(r.closed for r in BatchLog(str(tmp_path)).records())
+
+    asyncio.run(scene())
+
+
+def test_a_setting_that_the_model_does_not_take_stops_the_run_and_is_named(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(BatchServer(unsupported=("temperature",))) as server:
+            async with asking(tmp_path, server, temperature=0.3) as model:
+                with pytest.raises(UserError, match=r"refuses captioner\.temperature, leave it out"):
+                    await ask(model, "one")
+            assert all(record.closed for record in BatchLog(str(tmp_path)).records())
+
+    asyncio.run(scene())
+
+
+def test_a_reply_that_an_error_of_the_server_broke_off_is_asked_again_and_not_kept(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(BatchServer()) as server, asking(tmp_path, server) as model:
+            assert texts(await ask(model, "one", "torn two")) == ["ONE", "TORN TWO"]
+            assert sorted(server.tried.values()) == [1, 2] and server.live == []
+            kept = [json.loads(path.read_text()) for path in tmp_path.glob("calls/*/*.json")]
+            assert {call["response"]["choices"][0]["finish_reason"] for call in kept} == {"stop"}
+
+    asyncio.run(scene())
+
+
 def test_what_a_batch_leaves_unanswered_goes_to_another_and_after_three_to_a_live_call(tmp_path: Path) -> None:
     async def scene() -> None:
         async with serving(BatchServer()) as server, asking(tmp_path, server) as model:

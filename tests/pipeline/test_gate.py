@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,7 @@ async def crew(
 ) -> AsyncIterator[tuple[Meter, list[EndpointModel]]]:
     """Workers of one run, each with its model."""
     config = Endpoint(model="m", base_url=url, **{"retries": 2, "timeout_s": 5, "max_tokens": 100, **settings})
-    earlier = used_before(str(run), {"teacher": config}) if budget else {}
-    meter = Meter({"teacher": config}, budget, earlier)
+    meter = Meter({"teacher": config}, budget, partial(used_before, str(run), {"teacher": config}) if budget else dict)
     links = [Here(meter, f"w{n}") for n in range(workers)]
     models = [EndpointModel(config, "teacher", CallStore(str(run)), link=link) for link in links]
     try:
@@ -208,11 +208,12 @@ def test_calls_whose_tokens_the_server_does_not_count_are_taken_at_their_most(tm
         return web.json_response({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
 
     async def scene() -> None:
-        budget = Budget(tokens=1000)
-        async with served(answer) as (server, url), crew(url, tmp_path, 1, budget) as (_, models):
-            outcomes = await asked(models, 20)
-            assert len(server.began) == 9  # each of 2 + 100 tokens
-            assert "budget.tokens" in str(next(o for o in outcomes if isinstance(o, Fatal)))
+        async with served(answer) as (server, url):
+            for _ in range(3):  # sessions of one run
+                async with crew(url, tmp_path, 1, Budget(tokens=1000)) as (_, models):
+                    outcomes = await asked(models, 20)
+                    assert len(server.began) == 9  # each of 2 + 100 tokens
+                    assert "budget.tokens" in str(next(o for o in outcomes if isinstance(o, Fatal)))
 
     asyncio.run(scene())
 

@@ -1,11 +1,13 @@
 """The meter of a run, by a clock that the test turns: what it allows in every minute, and what it never lets begin."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -227,7 +229,7 @@ def test_prompts_are_set_aside_as_the_server_counts_them() -> None:
 
 def test_what_earlier_sessions_used_counts() -> None:
     earlier = {"teacher": Used(answered=7, prompt=9000, completion=500)}
-    one = Meter({"teacher": endpoint()}, Budget(tokens=10_000), earlier, Clock())
+    one = Meter({"teacher": endpoint()}, Budget(tokens=10_000), lambda: earlier, Clock())
     stop = Worker(one).ask(CALL).stop
     assert "9,500 of 10,000 tokens for 7 calls" in stop
     assert one.spent()["teacher"].earlier_tokens == 9500
@@ -242,6 +244,61 @@ def test_a_meter_that_lost_its_memory_learns_all_of_it_from_the_next_reports() -
     worker.meter = meter(clock, budget)
     assert len(worker.ask(*[CALL] * 5).leases) == 2  # 1,500 used and 4,500 set aside
     assert worker.meter.spent()["teacher"].prompt_tokens == 1000
+
+
+def test_a_restarted_meter_counts_what_idle_and_dead_clients_have_used_and_nothing_twice() -> None:
+    kept = {"teacher": Used(answered=1, prompt=1000, completion=500)}
+
+    def made() -> Meter:
+        return Meter({"teacher": endpoint()}, Budget(tokens=12_000), lambda: dict(kept), Clock())
+
+    dead, living = Worker(made()), Worker(made(), "w1")
+    living.meter = dead.meter
+    for worker in (dead, living):
+        worker.ask(*[CALL] * 2)
+        worker.end()
+        worker.end()
+        worker.ask()
+    kept["teacher"] += dead.used + living.used
+    for crew in ([living], [Worker(made(), "w2")], [living, Worker(made(), "w2")]):
+        meter = made()
+        for worker in crew:
+            worker.meter = meter
+            worker.ask()
+        assert len(crew[-1].ask(*[CALL] * 9).leases) == 3  # 7,500 are used
+        assert (
+            spent := meter.spent()["teacher"]
+        ).earlier_tokens == 7500 - spent.prompt_tokens - spent.completion_tokens
+        crew[-1].leases.clear()
+
+
+def test_a_try_that_timed_out_or_was_cut_off_counts_as_it_was_set_aside() -> None:
+    one = meter(Clock(), Budget(tokens=6000))
+    worker = Worker(one)
+    for cause in ("timeout", "connection", "HTTP 500", "HTTP 429"):
+        worker.ask(CALL)
+        del worker.leases[:]
+        worker.used += Used(sent=1, failed=Counter({cause: 1}))
+    assert len(worker.ask(*[CALL] * 4).leases) == 2
+
+
+def test_pictures_are_set_aside_at_their_own_price_and_as_the_server_counts_them() -> None:
+    """A thousand calls of mere text say nothing of what a picture comes to."""
+    price = {"input": 1.0, "output": 2.0, "cached_input": 0.1, "image": 5.0}
+    one = meter(Clock(), Budget(dollars=100), price=price)
+    worker = Worker(one)
+    worker.ask(CALL)
+    worker.leases.clear()
+    worker.used += Used(sent=1, answered=1000, measured=1000, prompt=500_000, completion=1, guessed=1_000_000)
+    picture = replace(CALL, images=1)
+    text, first = worker.ask(CALL, picture).leases
+    assert (text.tokens, text.dollars) == (1000, pytest.approx(500 * 1e-6 + 500 * 2e-6))
+    assert (first.tokens, first.dollars) == (1500, pytest.approx(1000 * 5e-6 + 500 * 2e-6))
+    worker.leases.clear()
+    counted = Used(prompt=7000, guessed=1000, pictured=7000, pictured_guessed=1000)
+    worker.used += Used(sent=1, answered=1, measured=1) + counted
+    text, later = worker.ask(CALL, picture).leases
+    assert (text.tokens, later.tokens, later.dollars) == (1000, 7500, pytest.approx(7000 * 5e-6 + 500 * 2e-6))
 
 
 def test_a_server_that_asks_to_wait_holds_back_all_workers() -> None:

@@ -42,6 +42,7 @@ class Measured:
 
     sustained: calls per second that the slots kept up once each had its first reply, 0 where they are not ours to
     watch; replies: those that came with text; lag_s: by which the event loop was late, one for each hundredth second.
+    startup_s: that came before, and is in no other figure, where it is measured apart.
     """
 
     seconds: float = 0.0
@@ -49,6 +50,7 @@ class Measured:
     sustained: float = 0.0
     replies: int = 0
     lag_s: list[float] = field(default_factory=list)
+    startup_s: float = 0.0
     version: str = ""
 
 

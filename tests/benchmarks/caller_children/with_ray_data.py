@@ -1,7 +1,11 @@
-"""Calls through Ray Data's HTTP processor. Processor time is that of all of Ray's processes, their start included."""
+"""Calls through Ray Data's HTTP processor. Processor time is that of all of Ray's processes.
+
+It starts its workers anew for each dataset: what a dataset of one call takes is its start-up, and is taken off.
+"""
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -38,16 +42,23 @@ def called(task: Task) -> Measured:
         return {"reply": row["http_response"]["choices"][0]["message"]["content"]}
 
     processor = build_processor(config, preprocess=asked, postprocess=replied)
-    began, cpu_began = time.perf_counter(), tree_cpu_s()
-    rows = processor(ray.data.range(task.calls)).take_all()
-    measured = Measured(
-        time.perf_counter() - began,
-        tree_cpu_s() - cpu_began,
-        replies=sum(bool(row["reply"]) for row in rows),
+
+    def run(calls: int) -> Measured:
+        began, cpu_began = time.perf_counter(), tree_cpu_s()
+        rows = processor(ray.data.range(calls)).take_all()
+        seconds, used = time.perf_counter() - began, tree_cpu_s() - cpu_began
+        return Measured(seconds, used, replies=sum(bool(row["reply"]) for row in rows))
+
+    run(1)  # imports what every later one finds
+    first, all_calls = run(1), run(task.calls)
+    ray.shutdown()
+    return replace(
+        all_calls,
+        seconds=max(all_calls.seconds - first.seconds, 1e-9),
+        cpu_s=max(all_calls.cpu_s - first.cpu_s, 0.0),
+        startup_s=first.seconds,
         version=ray.__version__,
     )
-    ray.shutdown()
-    return measured
 
 
 if __name__ == "__main__":
