@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,11 @@ class ObjectStore:
                 return await self._forward(request, body)
         return await self._forward(request, body)
 
-    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _OF_THE_HOP}
+    async def _forward(
+        self, request: web.Request, body: bytes, without: AbstractSet[str] = frozenset()
+    ) -> web.Response:
+        dropped = _OF_THE_HOP | without
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in dropped}
         url = f"{self._server}{request.raw_path}"
         async with (
             ClientSession(connector=TCPConnector(force_close=True), auto_decompress=False) as session,
@@ -133,6 +137,11 @@ async def _unknown(store: ObjectStore, request: web.Request, body: bytes) -> web
     return web.Response(status=501, text=text, content_type="application/xml")
 
 
+async def _ignored(store: ObjectStore, request: web.Request, body: bytes) -> web.StreamResponse:
+    """Of a store that has no conditional PUT, and does not say so."""
+    return await store._forward(request, body, {"if-none-match"})
+
+
 async def _reset(store: ObjectStore, request: web.Request, body: bytes) -> web.StreamResponse:
     """The connection breaks before the server hears of it."""
     if request.transport is not None:
@@ -168,6 +177,7 @@ _FAULTS: dict[str, Callable[[ObjectStore, web.Request, bytes], Any]] = {
     "503": _slow_down,
     "403": _denied,
     "501": _unknown,
+    "ignored": _ignored,
     "reset": _reset,
     "lost": _lost,
     "truncated": _truncated,
