@@ -60,6 +60,14 @@ class Storage:
             return self._attempt("read", name, Path(path).read_bytes, FileNotFoundError)
         return self._attempt("read", name, lambda: bytes(self.fs.cat_file(path)), FileNotFoundError)
 
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`, and no others. Raises as `read` does."""
+        return self._attempt("read", name, lambda: self._range(self.path(name), start, end), FileNotFoundError)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises as `read` does."""
+        return self._attempt("read", name, lambda: int(self.fs.size(self.path(name))), FileNotFoundError)
+
     def read_or_none(self, name: str) -> bytes | None:
         """The content, or None where there is no such file."""
         try:
@@ -157,6 +165,12 @@ class Storage:
             return list(listed)
         except FileNotFoundError:
             return []
+
+    def _range(self, path: str, start: int, end: int) -> bytes:
+        data = bytes(self.fs.cat_file(path, start=start, end=end))
+        if len(data) != end - start:
+            raise ConnectionError(f"{len(data)} bytes came of {end - start}")
+        return data
 
     def _put_new(self, path: str, data: bytes) -> None:
         """Raises FileExistsError. Where the store knows no condition, a look before the PUT has to do."""

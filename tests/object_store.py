@@ -23,7 +23,10 @@ _DENIED = "<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access 
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that came. key: path without the bucket; query: as it stood in the URL; fault: "" for none."""
+    """A request that came. key: path without the bucket; query: as it stood in the URL; fault: "" for none.
+
+    sent: bytes of the answer.
+    """
 
     method: str
     key: str
@@ -31,6 +34,7 @@ class Seen:
     status: int
     fault: str
     conditional: bool
+    sent: int
 
     @property
     def kind(self) -> str:
@@ -67,6 +71,11 @@ class ObjectStore:
         """Requests by kind: GET, PUT, LIST, HEAD, DELETE, POST."""
         return Counter(one.kind for one in self.seen)
 
+    @property
+    def sent(self) -> int:
+        """Bytes of all answers."""
+        return sum(one.sent for one in self.seen)
+
     def forget(self) -> None:
         self.seen.clear()
 
@@ -76,7 +85,8 @@ class ObjectStore:
         response = await _FAULTS[fault](self, request, body)
         key = request.path.removeprefix(f"/{BUCKET}").lstrip("/")
         conditional = "If-None-Match" in request.headers
-        self.seen.append(Seen(request.method, key, request.query_string, response.status, fault, conditional))
+        sent = len(response.body) if isinstance(response, web.Response) and isinstance(response.body, bytes) else 0
+        self.seen.append(Seen(request.method, key, request.query_string, response.status, fault, conditional, sent))
         return response
 
     async def forward(self, request: web.Request, body: bytes) -> web.Response:
