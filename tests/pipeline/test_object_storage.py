@@ -227,3 +227,19 @@ def test_a_plan_that_cannot_be_read_is_one_line(s3: ObjectStore, monkeypatch: py
         s3.faults = lambda number, method, path, fault=fault: "" if path.endswith("run") or "?" in path else fault
         with pytest.raises(Fatal, match=f"^cannot (read|list) plan.* in {RUN}: "):
             Plan(store)
+
+
+def test_a_large_file_whose_completion_was_answered_into_the_void_is_written(s3: ObjectStore) -> None:
+    """From 100 MiB on a file goes in parts. Asked again, the server knows no such upload, since it has completed it."""
+    storage, data = Storage(RUN), random.Random(0).randbytes(1 << 20) * 101
+    for work in (lambda: storage.create("large", data), lambda: storage.write("larger", data) is None):
+        left = ["lost"]
+        s3.forget()
+        s3.faults = lambda number, method, path, left=left: (
+            left.pop() if left and method == "POST" and s3.counts["PUT"] == 3 else ""
+        )
+        assert work()
+        assert not left
+    assert not storage.create("large", b"another's")
+    assert storage.read("large") == storage.read("larger") == data
+    assert storage.fs.list_multipart_uploads(BUCKET) == []
