@@ -138,7 +138,9 @@ class Actor:
         self.post = post
         self.handle = handle
         self.stages = tuple(assignments)
-        self.seat: Seat | None = None
+        self._seat: Seat | None = None
+        self._gone = asyncio.Event()
+        self._gone.set()
         self.room = Room()
         self.deaths = 0
         self.died_with: set[str] = set()
@@ -146,6 +148,19 @@ class Actor:
         self._assignment = (name, assignments, run)
         self._coming: asyncio.Task[Seat] | None = None
         self._fates: dict[Seat, asyncio.Task[Fate]] = {}
+
+    @property
+    def seat(self) -> Seat | None:
+        return self._seat
+
+    @seat.setter
+    def seat(self, seat: Seat | None) -> None:
+        self._seat = seat
+        self._gone.set() if seat is None else self._gone.clear()
+
+    async def gone(self) -> None:
+        """Waits until no process of it is up."""
+        await self._gone.wait()
 
     async def up(self) -> Seat:
         """Waits until its process is up: through restarts, and as long as the cluster has no room for it.

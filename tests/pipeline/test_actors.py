@@ -8,6 +8,8 @@ import pytest
 
 from pipeline import actors
 from pipeline.actors import Actor, Fate
+from pipeline.cluster import _next
+from pipeline.loads import Line
 from pipeline.pools import Post
 from pipeline.stage_actor import Seat
 
@@ -45,3 +47,23 @@ def test_a_driver_that_stood_still_blames_no_actor_for_it(monkeypatch: pytest.Mo
     seat = Seat("node", "process")
     assert asked(seat, answer_s=0.3, stall_s=1.0) is Fate.KEPT
     assert asked(seat, answer_s=5.0, stall_s=0.0) is Fate.PROCESS_DIED
+
+
+def test_a_slot_of_an_actor_that_died_idle_waits_for_no_shard() -> None:
+    async def scene() -> None:
+        actor: Any = Actor("teach-0", Post(cpus=1, gpus=0, calls=1), None, {}, "run")
+        line = Line()
+        assert await _next(line, actor) is None
+        actor.seat = Seat("node", "process")
+        waiting = asyncio.ensure_future(_next(line, actor))
+        await asyncio.sleep(0.01)
+        actor.seat = None
+        assert await asyncio.wait_for(waiting, 1) is None
+        line.put(7)
+        await asyncio.sleep(0.01)
+        assert len(line) == 1
+        actor.seat = Seat("node", "another")
+        found = await _next(line, actor)
+        assert found is not None and found[0] == 7
+
+    asyncio.run(scene())
