@@ -139,6 +139,12 @@ async def _denied(store: ObjectStore, request: web.Request, body: bytes) -> web.
     return web.Response(status=403, text=_DENIED, content_type="application/xml")
 
 
+async def _no_upload(store: ObjectStore, request: web.Request, body: bytes) -> web.StreamResponse:
+    """Of a store that knows an upload in parts no more, once it has completed it."""
+    text = "<?xml version='1.0'?><Error><Code>NoSuchUpload</Code><Message>No such upload</Message></Error>"
+    return web.Response(status=404, text=text, content_type="application/xml")
+
+
 async def _unknown(store: ObjectStore, request: web.Request, body: bytes) -> web.StreamResponse:
     """Of a store that has no conditional PUT, and says so."""
     if "If-None-Match" not in request.headers:
@@ -186,6 +192,7 @@ _FAULTS: dict[str, Callable[[ObjectStore, web.Request, bytes], Any]] = {
     "slow": _slow,
     "503": _slow_down,
     "403": _denied,
+    "no upload": _no_upload,
     "501": _unknown,
     "ignored": _ignored,
     "reset": _reset,

@@ -233,10 +233,10 @@ def test_a_large_file_whose_completion_was_answered_into_the_void_is_written(s3:
     """From 100 MiB on a file goes in parts. Asked again, the server knows no such upload, since it has completed it."""
     storage, data = Storage(RUN), random.Random(0).randbytes(1 << 20) * 101
     for work in (lambda: storage.create("large", data), lambda: storage.write("larger", data) is None):
-        left = ["lost"]
+        left = ["no upload", "lost"]
         s3.forget()
         s3.faults = lambda number, method, path, left=left: (
-            left.pop() if left and method == "POST" and s3.counts["PUT"] == 3 else ""
+            left.pop() if left and method == "POST" and s3.counts["PUT"] >= 3 else ""
         )
         assert work()
         assert not left
