@@ -39,7 +39,8 @@ def among(found: Digests, sorted_digests: Digests) -> npt.NDArray[np.bool_]:
     if not len(sorted_digests):
         return np.zeros(len(found), bool)
     places = np.minimum(np.searchsorted(sorted_digests, found), len(sorted_digests) - 1)
-    return sorted_digests[places] == found
+    same: npt.NDArray[np.bool_] = sorted_digests[places] == found
+    return same
 
 
 def once(entries: pa.Table) -> pa.Table:
