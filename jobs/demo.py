@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -159,17 +159,21 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def _run(out: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
-    from jobs.generate import carry_out, plan_run, ray_session
+    from jobs.generate import carry_out, plan_run, ray_session, run_url
+    from pipeline.driver_lock import driving
 
-    runs = [plan_run(job_path(out, name)) for name in names]
-    unfinished = [run for run in runs if not run.finished()]
-    if not unfinished:
-        _say(f"Nothing to do: all {sum(run.attempts for run in runs)} attempts in {out} are finished.")
-        return
-    with _rendering(out, seeds) as rendered, ray_session(unfinished[0].config.workers, "local") as crew:
-        for run in unfinished:
+    with ExitStack() as stack:
+        drivers = [stack.enter_context(driving(run_url(job_path(out, name)))) for name in names]
+        runs = [plan_run(job_path(out, name)) for name in names]
+        unfinished = [(run, driver) for run, driver in zip(runs, drivers, strict=True) if not run.finished()]
+        if not unfinished:
+            _say(f"Nothing to do: all {sum(run.attempts for run in runs)} attempts in {out} are finished.")
+            return
+        rendered = stack.enter_context(_rendering(out, seeds))
+        crew = stack.enter_context(ray_session(unfinished[0][0].config.workers, "local"))
+        for run, driver in unfinished:
             _say(f"{run.config.protocol}: {run.attempts} attempts: caption, teach, replay")
-            carry_out(run, crew, rendered)
+            carry_out(run, crew, driver, rendered)
 
 
 def _say(line: str) -> None:

@@ -18,7 +18,7 @@ from jobs.job_file import load_job
 from jobs.run_log import RunLog
 from jobs.runs import Begun, Run, absolute, folder_of, settings_of
 from jobs.tally import Tallier, items_to_do
-from pipeline.driver_lock import driving, require_undriven
+from pipeline.driver_lock import Driver, driving
 from pipeline.models.build import demo_folder
 from pipeline.plan import Plan, generations_of
 from pipeline.plan_parts import PlannedShard
@@ -47,20 +47,22 @@ def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, addre
 
         print_estimate(_checked(job)[1], limit)
         return
-    run = plan_run(job, out, limit)
-    runs = [run, *_regenerations(job, run.url)]
-    summary = f"{sum(each.attempts for each in runs)} attempts in {sum(len(each.shards) for each in runs)} shards"
-    unfinished = [each for each in runs if not each.finished()]
-    if not unfinished:
-        print(f"nothing to do: all {summary} of {run.url} are finished")
-        return
-    for each in unfinished:
-        checked_protocol(each.config)
-    with ray_session(run.config.workers, address) as crew:
+    _checked(job)
+    with driving(run_url(job, out)) as driver:
+        run = plan_run(job, out, limit)
+        runs = [run, *_regenerations(job, run.url)]
+        summary = f"{sum(each.attempts for each in runs)} attempts in {sum(len(each.shards) for each in runs)} shards"
+        unfinished = [each for each in runs if not each.finished()]
+        if not unfinished:
+            print(f"nothing to do: all {summary} of {run.url} are finished")
+            return
         for each in unfinished:
-            if each.regeneration:
-                console.print(f"going on with regeneration {each.regeneration}: {each.attempts} attempts")
-            carry_out(each, crew)
+            checked_protocol(each.config)
+        with ray_session(run.config.workers, address) as crew:
+            for each in unfinished:
+                if each.regeneration:
+                    console.print(f"going on with regeneration {each.regeneration}: {each.attempts} attempts")
+                carry_out(each, crew, driver)
     print(f"done: {summary} of {run.url}; see `zoomtrail stats {run.url}`")
 
 
@@ -73,21 +75,25 @@ def _regenerations(job: Path, url: str) -> list[Run]:
     return [run.regeneration(ordered, plan) for ordered in plan.generations]
 
 
-def plan_run(job: Path, out: str | None = None, limit: int | None = None) -> Run:
-    """Begins the run of a job file, or opens it again with what its source has gained. Calls nothing, needs no Ray.
-
-    Its regenerations are runs of their own. out: default runs/NAME beside the job file. Raises UserError.
-    """
-    written, config = _checked(job)
-    settings = settings_of(written)
+def run_url(job: Path, out: str | None = None) -> str:
+    """Where the run of a job file is. out: default runs/NAME beside the job file. Raises UserError."""
     url = absolute(out or str(job.resolve().parent / "runs" / job.stem))
     if _RAYS_COPY in Path(url).parts:
         raise UserError(f"--out: {url} is in Ray's copy of the working directory, which it removes; name another")
+    return url
+
+
+def plan_run(job: Path, out: str | None = None, limit: int | None = None) -> Run:
+    """Begins the run of a job file, or opens it again with what its source has gained. Calls nothing, needs no Ray.
+
+    For its one driver, since it writes. Its regenerations are runs of their own. out: see `run_url`. Raises UserError.
+    """
+    written, config = _checked(job)
+    settings, url = settings_of(written), run_url(job, out)
     if config.captions.reuse_from:
         from pipeline.stages.reuse import require_same_captions
 
         require_same_captions(config.captions.reuse_from, settings["caption"])
-    require_undriven(url)
     store = RunStore(url)
     store.open_for(written, settings, folder_of(job, url))
     fingerprints = {stage: fingerprint(settings[stage]) for stage in STAGES}
@@ -157,27 +163,27 @@ def _planned(store: RunStore, config: RunConfig, limit: int | None) -> dict[int,
     return plan.shards(0)
 
 
-def carry_out(run: Run, crew: "Crew", after: Future[None] | None = None) -> None:
+def carry_out(run: Run, crew: "Crew", driver: Driver, after: Future[None] | None = None) -> None:
     """Makes what is missing of a run. crew: of a `ray_session`; after: nothing is begun before it is done.
 
-    Raises UserError where another process works on the run, Fatal where it cannot go on, and what `after` raises.
+    driver: the right to drive the run, got before anyone looked what is missing.
+    Raises Fatal where it cannot go on, or another process has taken over, and what `after` raises.
     """
     from jobs.metrics import RunMetrics
     from jobs.progress import RunProgress
     from pipeline.cluster import Cluster
 
-    with driving(run.url) as driver:
-        store = RunStore(run.url, run.verifier)
-        to_do = items_to_do(run.shards, run.done)
-        tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
-        with RunProgress(console, tallier, RunLog(store.storage), RunMetrics(run.url)) as progress:
+    store = RunStore(run.url, run.verifier)
+    to_do = items_to_do(run.shards, run.done)
+    tallier = Tallier(to_do, [role for role, model in run.config.endpoints.items() if model.price])
+    with RunProgress(console, tallier, RunLog(store.storage), RunMetrics(run.url)) as progress:
 
-            def show(snapshot: "Snapshot") -> None:
-                progress.show(snapshot)
-                driver.require()
+        def show(snapshot: "Snapshot") -> None:
+            progress.show(snapshot)
+            driver.require()
 
-            cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier, run.done)
-            asyncio.run(cluster.run(show, after))
+        cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier, run.done)
+        asyncio.run(cluster.run(show, after))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from jobs.changes import changed_config, parsed, recorded
 from jobs.generate import carry_out, checked_protocol, ray_session
 from jobs.runs import Begun, Run, absolute, begun, settings_of
 from jobs.tables import add_row, new_table, print_table, printable
-from pipeline.driver_lock import require_undriven
+from pipeline.driver_lock import driving
 from pipeline.plan import Plan, Planned
 from pipeline.plan_parts import ShardRows
 from pipeline.store import RunStore
@@ -48,34 +48,60 @@ def regenerate(run: str, wanted: Wanted, dry_run: bool, address: str) -> None:
     if not wanted.where.strip():
         raise UserError("--where is missing: the condition on rows whose questions get new attempts")
     of = begun(run)
-    require_undriven(of.url)
     changes = parsed(wanted.changes)
     written = changed_config(of, changes)
     config = of.carried_out(written)
     checked_protocol(config)
-    plan = Plan(RunStore(of.url))
-    ordered = _order(wanted, plan, recorded(changes), settings_of(written))
-    before = next(filter(ordered.same_order, reversed(plan.generations)), None)
-    found = of.regeneration(before, plan, changes) if before else None
-    if found is None or (found.finished() and wanted.again):
-        questions = _chosen(of, plan, ordered)
-        if dry_run or not questions:
-            _price(config, [question for question in questions for _ in range(ordered.attempts)])
-            return
-        plan.regenerate(questions, ordered, config.workers.videos_per_shard)
-        found = of.regeneration(ordered, plan, changes)
-        _print_order(of, ordered, found)
-    elif found.finished():
-        print(f"nothing to do: {_said(found)} is finished; --again orders a further one")
+    if dry_run:
+        _price_order(of, config, *_looked_up(of, wanted, changes, written))
         return
-    else:
-        print(f"going on with {_said(found)}")
-        if dry_run:
-            _price(config, _untaught(found))
+    with driving(of.url) as driver:
+        found = _ordered(of, changes, config, *_looked_up(of, wanted, changes, written))
+        if found is None:
             return
-    with ray_session(config.workers, address) as crew:
-        carry_out(found, crew)
+        with ray_session(config.workers, address) as crew:
+            carry_out(found, crew, driver)
     print(f"done: {_said(found)}; see `zoomtrail stats {run} --where 'generation = {found.regeneration}'`")
+
+
+def _looked_up(
+    of: Begun, wanted: Wanted, changes: dict[str, Any], written: RunConfig
+) -> tuple[Plan, Generation, Run | None]:
+    """The plan, what is wanted as an order, and the regeneration that this goes on with; None where one is to begin."""
+    plan = Plan(RunStore(of.url))
+    order = _order(wanted, plan, recorded(changes), settings_of(written))
+    before = next(filter(order.same_order, reversed(plan.generations)), None)
+    found = of.regeneration(before, plan, changes) if before else None
+    if found is not None and found.finished() and wanted.again:
+        return plan, order, None
+    if found is not None:
+        finished = f"nothing to do: {_said(found)} is finished; --again orders a further one"
+        print(finished if found.finished() else f"going on with {_said(found)}")
+    return plan, order, found
+
+
+def _price_order(of: Begun, config: RunConfig, plan: Plan, order: Generation, found: Run | None) -> None:
+    """Prints what an order would cost, or what is missing of one that was begun."""
+    if found is None:
+        _price(config, [question for question in _chosen(of, plan, order) for _ in range(order.attempts)])
+    elif not found.finished():
+        _price(config, _untaught(found))
+
+
+def _ordered(
+    of: Begun, changes: dict[str, Any], config: RunConfig, plan: Plan, order: Generation, found: Run | None
+) -> Run | None:
+    """The regeneration to be carried out, planned where it is new; None where there is nothing to do."""
+    if found is not None:
+        return None if found.finished() else found
+    questions = _chosen(of, plan, order)
+    if not questions:
+        _price(config, [])
+        return None
+    plan.regenerate(questions, order, config.workers.videos_per_shard)
+    found = of.regeneration(order, plan, changes)
+    _print_order(of, order, found)
+    return found
 
 
 def list_regenerations(run: str) -> None:

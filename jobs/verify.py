@@ -12,7 +12,7 @@ from jobs.changes import parsed
 from jobs.generate import carry_out, ray_session
 from jobs.job_file import faults
 from jobs.runs import Run, absolute
-from pipeline.driver_lock import require_undriven
+from pipeline.driver_lock import driving
 from pipeline.plan import Plan
 from pipeline.store import RunStore
 from prompts.protocols import protocol
@@ -77,19 +77,18 @@ def _settings(changes: Sequence[str]) -> dict[str, Any]:
 def verify(run: str, another: Another, address: str) -> None:
     """Replays all that a run has taught with another verifier. Raises UserError for the user's mistakes, Fatal where it
     cannot go on; the same command goes on from there."""
-    require_undriven(absolute(run))
-    runs = plan_verification(absolute(run), another)
-    name = another.called
-    summary = (
-        f"{sum(each.attempts for each in runs)} attempts in {sum(len(each.shards) for each in runs)} shards by {name}"
-    )
-    unfinished = [each for each in runs if not each.finished()]
-    if not unfinished:
-        print(f"nothing to do: {summary} are verified")
-        return
-    with ray_session(runs[0].config.workers, address) as crew:
-        for each in unfinished:
-            carry_out(each, crew)
+    url, name = RunStore(absolute(run)).require().url, another.called
+    with driving(url) as driver:
+        runs = plan_verification(url, another)
+        attempts, shards = sum(each.attempts for each in runs), sum(len(each.shards) for each in runs)
+        summary = f"{attempts} attempts in {shards} shards by {name}"
+        unfinished = [each for each in runs if not each.finished()]
+        if not unfinished:
+            print(f"nothing to do: {summary} are verified")
+            return
+        with ray_session(runs[0].config.workers, address) as crew:
+            for each in unfinished:
+                carry_out(each, crew, driver)
     print(f"done: {summary}; see `zoomtrail stats {run}`, and `--verifier {name}` of stats and cut")
 
 

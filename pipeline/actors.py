@@ -21,7 +21,7 @@ _LOOK_S = 0.5
 
 _PATIENCE_S = 30.0
 """After so long without an answer, on a node that is alive, its process is taken for dead: Ray finds a dead node within
-some fifteen seconds.
+some fifteen seconds. Counted in looks: while the driver itself stood still, no answer could come.
 """
 
 
@@ -138,7 +138,9 @@ class Actor:
         self.post = post
         self.handle = handle
         self.stages = tuple(assignments)
-        self.seat: Seat | None = None
+        self._seat: Seat | None = None
+        self._gone = asyncio.Event()
+        self._gone.set()
         self.room = Room()
         self.deaths = 0
         self.died_with: set[str] = set()
@@ -146,6 +148,19 @@ class Actor:
         self._assignment = (name, assignments, run)
         self._coming: asyncio.Task[Seat] | None = None
         self._fates: dict[Seat, asyncio.Task[Fate]] = {}
+
+    @property
+    def seat(self) -> Seat | None:
+        return self._seat
+
+    @seat.setter
+    def seat(self, seat: Seat | None) -> None:
+        self._seat = seat
+        self._gone.set() if seat is None else self._gone.clear()
+
+    async def gone(self) -> None:
+        """Waits until no process of it is up."""
+        await self._gone.wait()
 
     async def up(self) -> Seat:
         """Waits until its process is up: through restarts, and as long as the cluster has no room for it.
@@ -223,14 +238,15 @@ class Actor:
                 raise Fatal(f"worker {self.name} cannot be started: {' '.join(str(error).split())}") from error
 
     async def _inquire(self, seat: Seat, nodes: Nodes) -> Fate:
-        began, coming = time.monotonic(), self._on_its_way()
+        coming, looks = self._on_its_way(), 0
         while True:
             await asyncio.wait([coming], timeout=_LOOK_S)
+            looks += 1
             if coming.done() and coming.result() == seat:
                 return Fate.KEPT
             if not await nodes.alive(seat.node):
                 self.died_with.add(seat.node)
                 return Fate.NODE_DIED
-            if coming.done() or time.monotonic() - began > _PATIENCE_S:
+            if coming.done() or looks * _LOOK_S > _PATIENCE_S:
                 self.deaths += 1
                 return Fate.PROCESS_DIED

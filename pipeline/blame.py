@@ -30,6 +30,8 @@ class Watch:
         for stage, shard, item, begun in changes:
             items = self._in_flight[actor][stage, shard]
             items.add(item) if begun else items.discard(item)
+            if not items:
+                del self._in_flight[actor][stage, shard]
 
     def take(self, actor: str, stage: str, shard: int) -> tuple[set[str], bool]:
         """The items of a shard that a dead actor had in flight, and whether it had no other; forgotten with this call.

@@ -167,12 +167,12 @@ class Cluster:
         while True:
             await actor.up()
             with busyness.there():
-                while actor.seat:
-                    shard = await line.get()
+                while next_one := await _next(line, actor):
+                    shard, waited_s = next_one
                     with busyness.at_work():
                         report = await self._result(stage, shard, actor)
                     if report is None:
-                        line.put(shard)
+                        line.put(shard, waited_s)
                     else:
                         self._pass_on(stage, report)
 
@@ -260,3 +260,16 @@ class Cluster:
             waiting=len(line),
             oldest_s=line.oldest_s,
         )
+
+
+async def _next(line: Line, actor: Actor) -> tuple[int, float] | None:
+    """What `Line.get` gives; None as soon as the actor is not up: it has no slot then for which a shard could come."""
+    if not actor.seat:
+        return None
+    getting, gone = asyncio.ensure_future(line.get()), asyncio.ensure_future(actor.gone())
+    try:
+        await asyncio.wait((getting, gone), return_when=asyncio.FIRST_COMPLETED)
+        return getting.result() if getting.done() else None
+    finally:
+        getting.cancel()
+        gone.cancel()

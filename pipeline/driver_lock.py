@@ -2,7 +2,8 @@
 
 `RUN/driver-N.json` is created by one process only and rewritten every few seconds; the highest N drives. Where its
 driver is gone, `driver-(N+1).json` is created, which one process alone can do, on an object store and on NFS, too. A
-driver that sees a higher number than its own stops. Clocks of different machines are never compared.
+driver that sees a higher number than its own stops, and so does one that finds another's lease under its own: a store
+may not know how to create a file but once. Clocks of different machines are never compared.
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipeline.remote import PATIENCE_S
 from pipeline.storage import Storage
 from schemas.errors import Fatal, UserError
 from schemas.record import Record
@@ -24,8 +26,13 @@ from schemas.record import Record
 BEAT_S = 10.0
 """Seconds between two signs of life."""
 
-SILENCE_S = 60.0
-"""Seconds without one after which a driver on another machine counts as gone. On this machine its process tells."""
+SILENCE_S = PATIENCE_S + 3 * BEAT_S
+"""Seconds without one after which a driver on another machine counts as gone. On this machine its process tells. A
+living one may be waiting for a store that is away from it: its sign comes with the store, or never.
+"""
+
+_SETTLE_S = 3.0
+"""Seconds after which another's lease has come under the same number, where the store lets both create it."""
 
 
 class Lease(Record):
@@ -82,13 +89,14 @@ class Driver:
         self._ended.set()
         self._thread.join(timeout=BEAT_S)
         with suppress(Fatal):
-            self._storage.remove(_name(self._number))
+            if _is_ours(self._storage, self._number, self._lease):
+                self._storage.remove(_name(self._number))
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_S):
             with suppress(Fatal):  # a store that is away for a while; what matters is who drives when it is back
                 number, other = _latest(self._storage) or (self._number, None)
-                if number > self._number:
+                if number > self._number or (other and other.token != self._lease.token):
                     who = f"process {other.pid} on {other.host}" if other else "another process"
                     self._lost = f"{who} has taken over {self._storage.url}, since this one gave no sign of life"
                     return
@@ -100,7 +108,7 @@ class Driver:
 def driving(url: str) -> Iterator[Driver]:
     """The right to drive a run. Raises UserError where another process has it.
 
-    A driver that was killed is replaced at once on its own machine, from another one after a minute of silence.
+    A driver that was killed is replaced at once on its own machine, from another one after two minutes of silence.
     """
     storage = Storage(url)
     driver = _taken(storage)
@@ -108,13 +116,6 @@ def driving(url: str) -> Iterator[Driver]:
         yield driver
     finally:
         driver.end()
-
-
-def require_undriven(url: str) -> None:
-    """Raises UserError where a process of this machine drives the run; tells nothing of those of others."""
-    standing = _latest(Storage(url))
-    if standing and standing[1] and standing[1].process_gone is False:
-        raise _driven(url, standing[1])
 
 
 def _taken(storage: Storage) -> Driver:
@@ -126,21 +127,39 @@ def _taken(storage: Storage) -> Driver:
             _require_gone(storage, number, standing)
         if not storage.create(_name(number + 1), lease.said):
             continue
-        if _numbers(storage)[-1:] == [number + 1]:
+        if not _creates_once(storage, number + 1, lease):
+            time.sleep(_SETTLE_S)
+        if _numbers(storage)[-1:] != [number + 1]:
+            storage.remove(_name(number + 1))  # others came and went since we looked
+        elif _is_ours(storage, number + 1, lease):
             for old in _numbers(storage)[:-1]:
                 storage.remove(_name(old))
             return Driver(storage, number + 1, lease)
-        storage.remove(_name(number + 1))  # others came and went since we looked
+
+
+def _creates_once(storage: Storage, number: int, lease: Lease) -> bool:
+    """Whether the storage refuses to create a lease again: many a store does not know the condition, or ignores it."""
+    again = lease.model_copy(update={"beat": 1})
+    return storage.is_local or (storage.knows_new and not storage.create(_name(number), again.said))
+
+
+def _is_ours(storage: Storage, number: int, lease: Lease) -> bool:
+    standing = _read(storage.read_or_none(_name(number)) or b"")
+    return standing is not None and standing.token == lease.token
 
 
 def _require_gone(storage: Storage, number: int, lease: Lease | None) -> None:
-    """Raises UserError where a driver lives: by its process, or by a sign of life."""
+    """Raises UserError where a driver lives: by its process, or by a sign of life.
+
+    Only seconds between two looks are silence: while the store is away from us, its driver cannot be heard either.
+    """
     gone = lease.process_gone if lease else None
     if gone is False and lease is not None:
         raise _driven(storage.url, lease)
-    until = time.monotonic() + (0 if gone else SILENCE_S)
-    while time.monotonic() < until:
-        time.sleep(min(1.0, BEAT_S))
+    silence, pause = 0.0, min(1.0, BEAT_S)
+    while not gone and silence < SILENCE_S:
+        time.sleep(pause)
+        silence += pause
         now, standing = _latest(storage) or (0, None)
         if now != number:
             return
@@ -156,13 +175,16 @@ def _latest(storage: Storage) -> tuple[int, Lease | None] | None:
     """The highest number and its lease, None where that cannot be read; None where there is none."""
     for number in reversed(_numbers(storage)):
         data = storage.read_or_none(_name(number))
-        if data is None:
-            continue
-        try:
-            return number, Lease.model_validate_json(data)
-        except ValidationError:
-            return number, None
+        if data is not None:
+            return number, _read(data)
     return None
+
+
+def _read(data: bytes) -> Lease | None:
+    try:
+        return Lease.model_validate_json(data)
+    except ValidationError:
+        return None
 
 
 def _numbers(storage: Storage) -> list[int]:

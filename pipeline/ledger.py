@@ -1,14 +1,15 @@
 """What the earlier sessions of a run have used: the sum of all replies that it has kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipeline.call_sums import NUMBERS, Digests, among, digests, once, repeated, summed, together, without_repeats
 from pipeline.leases import Need, Used
-from pipeline.models.call_index import KEY, SCHEMA, CallIndex, entry_of, table_of
+from pipeline.models.call_index import KEY, SCHEMA, CallIndex, Entry, entry_of, table_of
 from pipeline.models.calls import CallStore
 from pipeline.models.replies import Tokens
 from pipeline.prices import Prices
@@ -20,14 +21,15 @@ _READERS = 32
 """Files read at once: on an object store each takes some ten milliseconds."""
 
 _MANY = 64
-"""Files of the index from which on they are made one."""
+"""Small files of the index above which they are made large ones."""
 
-_AT_ONCE = 10_000
-"""Calls that the index lacks and that are read and noted together."""
+_FULL = 10_000
+"""Calls of a large file: so many are in memory at once, for each reader."""
 
-_KINDS = ["role", "model", "batched", "counted", "pictured"]
-_NUMBERS = ["prompt", "completion", "cached", "images"]
-_MOST = ["guessed", "limit"]
+_SMALL_BYTES = 32 * _FULL // 2
+"""Bytes below which a file of the index has fewer than half as many: keys take 32 each, and cannot be compressed."""
+
+_NONE: Digests = np.zeros(0, np.uint64)
 
 
 def used_before(run_url: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Used]:
@@ -43,7 +45,7 @@ def used_before(run_url: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Us
     totals = {role: Used() for role in {role for role, _ in models}}
     calls = CallStore(run_url)
     with ThreadPoolExecutor(_READERS) as threads:
-        kinds = _summed(_indexed(calls, threads)).to_pylist()
+        kinds = _kinds(calls, threads)
     pa.default_memory_pool().release_unused()
     for kind in sorted(kinds, key=lambda kind: not kind["counted"]):  # these tell how prompts are counted
         role, model = kind["role"], kind["model"]
@@ -53,24 +55,67 @@ def used_before(run_url: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Us
     return totals
 
 
-def _indexed(calls: CallStore, threads: ThreadPoolExecutor) -> pa.Table:
-    """An entry for each call. What the index lacked it has from now on."""
+def _kinds(calls: CallStore, threads: ThreadPoolExecutor) -> list[dict[str, Any]]:
+    """The sums of all calls by kind. What the index lacked it has from now on.
+
+    No more than eight bytes of each key stay in memory, and the entries of calls that were noted twice.
+    """
     index = CallIndex(calls.storage)
-    names = index.names()
-    tables = [SCHEMA.empty_table(), *index.tables(names, threads)]
-    noted = pa.concat_tables(tables)["key"]
-    keys = pa.chunked_array(threads.map(lambda folder: _keys(calls, folder), calls.folders()), KEY)
-    unknown = keys.filter(pc.invert(pc.is_in(keys, value_set=noted)))
-    for begin in range(0, len(unknown), _AT_ONCE):
-        some = unknown.slice(begin, _AT_ONCE).to_pylist()
-        documents = threads.map(lambda key: calls.document(key.hex()), some)
-        tables.append(table_of(entry_of(document) for document in documents if document))
-        names.append(index.put(tables[-1]))
-    whole = _once(pa.concat_tables(tables))
-    if len(names) > _MANY:
-        kept = index.put(whole)
-        index.remove([name for name in names if name != kept], threads)
-    return whole
+    files = index.files()
+    read = list(threads.map(lambda name: _figures(index.table(name)), files))
+    noted = np.sort(np.concatenate([_NONE, *(found for found, _ in read)]))
+    sums = [summed(SCHEMA.empty_table()), *(of for _, of in read)]
+    again = repeated(noted)
+    if len(again):
+        entries = threads.map(lambda name: _of(index.table(name), again), files)
+        sums.append(without_repeats(pa.concat_tables(entries)))
+    for entries in _unknown(calls, noted, threads):
+        index.put(entries)
+        sums.append(summed(entries))
+    _merge(index, threads)
+    kinds: list[dict[str, Any]] = together(sums).to_pylist()
+    return kinds
+
+
+def _figures(entries: pa.Table) -> tuple[Digests, pa.Table]:
+    return digests(entries["key"]), summed(entries)
+
+
+def _of(entries: pa.Table, wanted: Digests) -> pa.Table:
+    """The entries of some calls."""
+    return entries.filter(pa.array(among(digests(entries["key"]), wanted)))
+
+
+def _unknown(calls: CallStore, noted: Digests, threads: ThreadPoolExecutor) -> Iterator[pa.Table]:
+    """The entries of the calls that are not noted, from their own files."""
+
+    def keys(folder: str) -> pa.Array:
+        found = _keys(calls, folder)
+        return found.filter(pa.array(~among(digests(found), noted)))
+
+    def entry(key: bytes) -> Entry | None:
+        document = calls.document(key.hex())
+        return None if document is None else entry_of(document)
+
+    unknown = pa.chunked_array(threads.map(keys, calls.folders()), KEY)
+    for begin in range(0, len(unknown), _FULL):
+        found = threads.map(entry, unknown.slice(begin, _FULL).to_pylist())
+        yield table_of(filter(None, found))
+
+
+def _merge(index: CallIndex, threads: ThreadPoolExecutor) -> None:
+    """Makes large files of many small ones; a crash between leaves entries twice, which count once."""
+    small = [name for name, size in index.files().items() if size < _SMALL_BYTES]
+    if len(small) <= _MANY:
+        return
+    gathered, tables = list[str](), list[pa.Table]()
+    for name in small:
+        gathered.append(name)
+        tables.append(index.table(name))
+        if sum(map(len, tables)) >= _FULL or name == small[-1]:
+            kept = index.put(once(pa.concat_tables(tables)))
+            index.remove([other for other in gathered if other != kept], threads)
+            gathered, tables = [], []
 
 
 def _keys(calls: CallStore, folder: str) -> pa.Array:
@@ -79,29 +124,8 @@ def _keys(calls: CallStore, folder: str) -> pa.Array:
     return pa.Array.from_buffers(KEY, len(data) // KEY.byte_width, [None, pa.py_buffer(data)])
 
 
-def _once(entries: pa.Table) -> pa.Table:
-    """One entry for each call, the larger: two workers may have noted it, or a crash left it in two files."""
-    numbers = pc.dictionary_encode(entries["key"]).combine_chunks().indices
-    again = np.bincount(numbers)[numbers] > 1 if len(numbers) else np.zeros(0, bool)
-    if not again.any():
-        return entries
-    rest = SCHEMA.names[1:]
-    largest = entries.filter(pa.array(again)).group_by("key").aggregate([(name, "max") for name in rest])
-    largest = largest.select(["key", *(f"{name}_max" for name in rest)]).rename_columns(SCHEMA.names).cast(SCHEMA)
-    return pa.concat_tables([entries.filter(pa.array(~again)), largest])
-
-
-def _summed(entries: pa.Table) -> pa.Table:
-    """Calls and tokens by role, model, way of answering, and whether a server counted them and they have pictures."""
-    replies = entries.filter(entries["answered"])
-    replies = replies.append_column("counted", pc.greater(replies["prompt"], 0))
-    replies = replies.append_column("pictured", pc.greater(replies["pictures"], 0))
-    sums = replies.group_by(_KINDS).aggregate([([], "count_all"), *((name, "sum") for name in _NUMBERS + _MOST)])
-    return sums.rename_columns([name.removesuffix("_sum") for name in sums.column_names])
-
-
 def _add(total: Used, kind: Mapping[str, int], price: Price | None) -> None:
-    dollars = Tokens(bool(kind["batched"]), *(kind[name] for name in _NUMBERS)).dollars(price)
+    dollars = Tokens(bool(kind["batched"]), *(kind[name] for name in NUMBERS)).dollars(price)
     total.answered += kind["count_all"]
     total.prompt += kind["prompt"]
     total.completion += kind["completion"]

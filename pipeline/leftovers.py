@@ -42,11 +42,16 @@ class Leftover:
 
 
 def leftovers(run: RunStore) -> Iterator[Leftover]:
-    """All of a run. Every kept call is read, since a torn one has a whole one's name. Raises Fatal."""
-    yield from _temporary(run.storage, "")
-    for file in KeptCalls(run).each():
-        if file.kind in _KINDS:
-            yield Leftover(_KINDS[file.kind], f"{CALLS}/{file.folder}/{file.name}", file.bytes, file.changed_at)
+    """All of a run. Raises Fatal.
+
+    Every kept call of a local run is read, since a torn one has a whole one's name. In an object store none can be
+    torn, and is only listed.
+    """
+    yield from _temporary(run.storage, "", run.storage.is_local)
+    if run.storage.is_local:
+        for file in KeptCalls(run).each():
+            if file.kind in _KINDS:
+                yield Leftover(_KINDS[file.kind], f"{CALLS}/{file.folder}/{file.name}", file.bytes, file.changed_at)
     yield from _uploads(run.storage)
 
 
@@ -64,16 +69,16 @@ def remove(run: RunStore, found: Iterable[Leftover]) -> None:
         list(pool.map(one, found))
 
 
-def _temporary(storage: Storage, folder: str) -> Iterator[Leftover]:
-    """In a folder and all below it, but for the calls."""
+def _temporary(storage: Storage, folder: str, but_calls: bool) -> Iterator[Leftover]:
+    """In a folder and all below it."""
     folders, files = storage.entries(folder)
     for file in files:
         if _TEMPORARY.fullmatch(file.name):
             yield Leftover("temporary file", f"{folder}/{file.name}".lstrip("/"), file.bytes, file.changed_at)
     for name in folders:
         below = f"{folder}/{name}".lstrip("/")
-        if below != CALLS:
-            yield from _temporary(storage, below)
+        if not (but_calls and below == CALLS):
+            yield from _temporary(storage, below, but_calls)
 
 
 def _uploads(storage: Storage) -> Iterator[Leftover]:

@@ -14,7 +14,7 @@ class Load:
     up: actors at work or ready for it; pending: those that wait for room in the cluster, or for their process; takes:
     what one of them takes of a node.
     busy: shards under way, of as many `slots` as the actors that are up have. busy_s, slot_s: seconds that all slots
-    have had a shard, and that they have been there. waiting: shards; oldest_s: how long the one that came first has.
+    have had a shard, and that they have been there. waiting: shards; oldest_s: how long the longest of them has.
     """
 
     up: int = 0
@@ -39,23 +39,23 @@ class Line:
         self._shards: asyncio.PriorityQueue[int] = asyncio.PriorityQueue()
         self._since: dict[int, float] = {}
 
-    def put(self, shard: int) -> None:
-        self._since[shard] = self._clock()
+    def put(self, shard: int, waited_s: float = 0.0) -> None:
+        """waited_s: seconds for which it has waited already, where it comes back without being done."""
+        self._since[shard] = self._clock() - waited_s
         self._shards.put_nowait(shard)
 
-    async def get(self) -> int:
-        """The next shard, as soon as there is one."""
+    async def get(self) -> tuple[int, float]:
+        """The next shard, as soon as there is one, and the seconds for which it has waited."""
         shard = await self._shards.get()
-        del self._since[shard]
-        return shard
+        return shard, self._clock() - self._since.pop(shard)
 
     def __len__(self) -> int:
         return len(self._since)
 
     @property
     def oldest_s(self) -> float:
-        """Seconds for which the shard that came first has waited; 0 where none waits."""
-        return self._clock() - next(iter(self._since.values())) if self._since else 0.0
+        """Seconds for which the shard that waits longest has; 0 where none waits. Time under way is none of it."""
+        return self._clock() - min(self._since.values()) if self._since else 0.0
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pipeline.plan_parts import PlannedShard, field_of, numbered, opened, part_name, shards_in
 from pipeline.planning import Asked, Known, Lacking, lacking
 from pipeline.sources import BadRow
-from pipeline.store import RunStore, footer_of, parquet_file, parquet_of
+from pipeline.store import RunStore, parquet_of
 from schemas.arrow import arrow_schema, from_table
 from schemas.errors import Failure, UserError
 from schemas.generation import Generation
@@ -175,9 +175,11 @@ class Plan:
 
 def generations_of(store: RunStore) -> list[Generation]:
     """The regenerations of a run, in order, without a look at its rows."""
-    parts = (store.storage.read(f"plan/{name}") for name in store.storage.names("plan", ".parquet"))
-    found = (generation_in(footer_of(parquet_file(part).metadata)) for part in parts)
-    return [ordered for ordered in found if ordered is not None]
+    footers = list[dict[str, Any]]()
+    for part in range(len(store.storage.names("plan", ".parquet"))):
+        with opened(store, part) as file:
+            footers.append(file.footer)
+    return [ordered for ordered in map(generation_in, footers) if ordered is not None]
 
 
 def generation_in(footer: dict[str, Any]) -> Generation | None:

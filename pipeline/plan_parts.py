@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.ranges import AHEAD_BYTES, Ranges
 from pipeline.store import RunStore, footer_of
 from schemas.errors import Fatal
 
@@ -38,19 +39,23 @@ class PlannedShard:
 class PlanFile:
     """One part of the plan. Its rows lie shard by shard."""
 
-    def __init__(self, parquet: pq.ParquetFile) -> None:
-        self._parquet = parquet
-        metadata = parquet.metadata
-        self.footer: dict[str, Any] = footer_of(metadata)
-        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    def __init__(self, file: Ranges) -> None:
+        self._file = file
+        self._parquet = pq.ParquetFile(file)
+        self._metadata = self._parquet.metadata
+        self.footer: dict[str, Any] = footer_of(self._metadata)
+        sizes = [self._metadata.row_group(number).num_rows for number in range(self._metadata.num_row_groups)]
         self.starts = np.cumsum([0, *sizes])
 
     def columns(self, *names: str) -> pa.Table:
         """Columns of all rows; `question.video_id` names a nested one."""
+        self._file.ahead = AHEAD_BYTES
         return self._parquet.read(columns=list(names), use_threads=False)
 
     def group(self, number: int) -> pa.Table:
-        """All of a row group."""
+        """All of a row group, by one request."""
+        group = self._metadata.row_group(number)
+        self._file.ahead = sum(group.column(column).total_compressed_size for column in range(group.num_columns))
         return self._parquet.read_row_group(number, use_threads=False).replace_schema_metadata(None)
 
     def tables(self, rows: Numbers | None = None) -> Iterator[pa.Table]:
@@ -71,8 +76,8 @@ def opened(store: RunStore, part: int) -> Iterator[PlanFile]:
     """A part of the plan. Raises Fatal where it cannot be read."""
     name = part_name(part)
     try:
-        with store.storage.fs.open(store.storage.path(name)) as file:
-            yield PlanFile(pq.ParquetFile(file))
+        with Ranges(store.storage, name) as file:
+            yield PlanFile(file)
     except (OSError, pa.ArrowException) as error:
         raise Fatal(f"cannot read {name} in {store.url}: {error}") from error
 

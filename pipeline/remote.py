@@ -38,7 +38,8 @@ _USER = re.compile(r"(\w://)[^/\s]*@")
 _QUERY = re.compile(r"(https?://[^\s?\"']*)\?[^\s\"']*")
 
 _PASSING_STATUS = {408, 409, 425, 429}
-_PASSING_CODES = {"RequestTimeout", "IncompleteBody", "SlowDown"}
+_PASSING_CODES = {"RequestTimeout", "IncompleteBody", "SlowDown", "NoSuchUpload"}
+"""NoSuchUpload: an upload in parts was completed, and the answer lost; made anew, it finds out so."""
 
 
 def open_remote(url: str) -> tuple[Any, str]:

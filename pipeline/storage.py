@@ -38,6 +38,7 @@ class Storage:
 
     A file that exists under its final name is complete: locally by a temporary name, fsync and rename; on an object
     store by one PUT, or one completion of an upload in parts. What may pass by itself on the way there is tried again.
+    knows_new: until it has said otherwise, the store has a PUT that never replaces a file.
     """
 
     def __init__(self, url: str) -> None:
@@ -47,7 +48,7 @@ class Storage:
         self.root: str
         self.fs, self.root = open_remote(url) if is_remote(url) else fsspec.core.url_to_fs(url)
         self.is_local = isinstance(self.fs, LocalFileSystem)
-        self._creates = True
+        self.knows_new = True
 
     def path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}".rstrip("/")
@@ -58,6 +59,14 @@ class Storage:
         if self.is_local:
             return self._attempt("read", name, Path(path).read_bytes, FileNotFoundError)
         return self._attempt("read", name, lambda: bytes(self.fs.cat_file(path)), FileNotFoundError)
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`, and no others. Raises as `read` does."""
+        return self._attempt("read", name, lambda: self._range(self.path(name), start, end), FileNotFoundError)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises as `read` does."""
+        return self._attempt("read", name, lambda: int(self.fs.size(self.path(name))), FileNotFoundError)
 
     def read_or_none(self, name: str) -> bytes | None:
         """The content, or None where there is no such file."""
@@ -164,9 +173,15 @@ class Storage:
         except FileNotFoundError:
             return []
 
+    def _range(self, path: str, start: int, end: int) -> bytes:
+        data = bytes(self.fs.cat_file(path, start=start, end=end))
+        if len(data) != end - start:
+            raise ConnectionError(f"{len(data)} bytes came of {end - start}")
+        return data
+
     def _put_new(self, path: str, data: bytes) -> None:
         """Raises FileExistsError. Where the store knows no condition, a look before the PUT has to do."""
-        if self._creates:
+        if self.knows_new:
             try:
                 self.fs.pipe_file(path, data, mode="create")
                 return
@@ -176,7 +191,7 @@ class Storage:
                     raise FileExistsError(path) from error
                 if status != 501 and not isinstance(error, NotImplementedError | TypeError):
                     raise
-                self._creates = False
+                self.knows_new = False
         if self.fs.exists(path):
             raise FileExistsError(path)
         self.fs.pipe_file(path, data)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from pipeline.ranges import Ranges
 from pipeline.storage import Storage
 from schemas.arrow import arrow_schema, from_table, to_table
 from schemas.captions import CaptionTree
@@ -179,6 +180,6 @@ class RunStore:
         return read_parquet(self.storage.read(self.shard_name(stage, shard)), columns)
 
     def footer(self, stage: str, shard: int) -> dict[str, Any]:
-        """What the shard's footer says."""
-        with self.storage.fs.open(self.storage.path(self.shard_name(stage, shard))) as file:
+        """What the shard's footer says. Raises FileNotFoundError."""
+        with Ranges(self.storage, self.shard_name(stage, shard)) as file:
             return footer_of(pq.read_metadata(file))

@@ -101,7 +101,10 @@ class Worker:
         self._building = asyncio.Lock()
 
     async def run(self, shard: int, planned: Sequence[Planned], care: Care) -> ShardReport:
-        """Works through a shard and commits it. Raises Fatal where the run cannot go on."""
+        """Works through a shard and commits it; tells what stands, where another worker has committed it meanwhile.
+
+        Raises Fatal where the run cannot go on.
+        """
         began = time.monotonic()
         await self.prepare()
         rows = await self._rows(shard, planned, replace(care, end=self._counting(care)))
@@ -117,7 +120,9 @@ class Worker:
         }
         if isinstance(self._stage, ReplayStage):
             footer |= self._stage.seconds()
-        await asyncio.to_thread(self._store.commit, self.assignment.stage, shard, rows, footer)
+        if not await asyncio.to_thread(self._store.commit, self.assignment.stage, shard, rows, footer):
+            standing = await asyncio.to_thread(self._store.footer, self.assignment.stage, shard)
+            report = _reported(self.assignment.stage, shard, standing)
         await asyncio.to_thread(self._calls.index.write, _INDEXED)
         return report
 
@@ -234,3 +239,8 @@ def _report(stage: str, shard: int, rows: Sequence[Record], seconds: float) -> S
         elif isinstance(row, Verdict):
             statuses["failed" if row.error else "judged"] += 1
     return ShardReport(stage, shard, dict(statuses), usage, seconds)
+
+
+def _reported(stage: str, shard: int, footer: dict[str, Any]) -> ShardReport:
+    """What the footer of a committed shard says."""
+    return ShardReport(stage, shard, footer["statuses"], Usage.model_validate(footer["usage"]), footer["seconds"])

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ _DENIED = "<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access 
 class Seen:
     """A request that came. key: path without the bucket; query: as it stood in the URL; fault: "" for none.
 
-    at: Unix seconds when its answer was ready.
+    sent: bytes of the answer; at: Unix seconds when it was ready.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Seen:
     status: int
     fault: str
     conditional: bool
+    sent: int
     at: float
 
     @property
@@ -71,6 +73,11 @@ class ObjectStore:
         """Requests by kind: GET, PUT, LIST, HEAD, DELETE, POST."""
         return Counter(one.kind for one in self.seen)
 
+    @property
+    def sent(self) -> int:
+        """Bytes of all answers."""
+        return sum(one.sent for one in self.seen)
+
     def forget(self) -> None:
         self.seen.clear()
 
@@ -80,8 +87,9 @@ class ObjectStore:
         response = await _FAULTS[fault](self, request, body)
         key = request.path.removeprefix(f"/{BUCKET}").lstrip("/")
         conditional = "If-None-Match" in request.headers
-        seen = Seen(request.method, key, request.query_string, response.status, fault, conditional, time.time())
-        self.seen.append(seen)
+        sent = len(response.body) if isinstance(response, web.Response) and isinstance(response.body, bytes) else 0
+        told = (request.method, key, request.query_string, response.status, fault, conditional, sent, time.time())
+        self.seen.append(Seen(*told))
         return response
 
     async def forward(self, request: web.Request, body: bytes) -> web.Response:
@@ -91,8 +99,11 @@ class ObjectStore:
                 return await self._forward(request, body)
         return await self._forward(request, body)
 
-    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _OF_THE_HOP}
+    async def _forward(
+        self, request: web.Request, body: bytes, without: AbstractSet[str] = frozenset()
+    ) -> web.Response:
+        dropped = _OF_THE_HOP | without
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in dropped}
         url = f"{self._server}{request.raw_path}"
         async with (
             ClientSession(connector=TCPConnector(force_close=True), auto_decompress=False) as session,
@@ -131,12 +142,23 @@ async def _denied(store: ObjectStore, request: web.Request, body: bytes) -> web.
     return web.Response(status=403, text=_DENIED, content_type="application/xml")
 
 
+async def _no_upload(store: ObjectStore, request: web.Request, body: bytes) -> web.StreamResponse:
+    """Of a store that knows an upload in parts no more, once it has completed it."""
+    text = "<?xml version='1.0'?><Error><Code>NoSuchUpload</Code><Message>No such upload</Message></Error>"
+    return web.Response(status=404, text=text, content_type="application/xml")
+
+
 async def _unknown(store: ObjectStore, request: web.Request, body: bytes) -> web.StreamResponse:
     """Of a store that has no conditional PUT, and says so."""
     if "If-None-Match" not in request.headers:
         return await store.forward(request, body)
     text = "<?xml version='1.0'?><Error><Code>NotImplemented</Code><Message>A header</Message></Error>"
     return web.Response(status=501, text=text, content_type="application/xml")
+
+
+async def _ignored(store: ObjectStore, request: web.Request, body: bytes) -> web.StreamResponse:
+    """Of a store that has no conditional PUT, and does not say so."""
+    return await store._forward(request, body, {"if-none-match"})
 
 
 async def _reset(store: ObjectStore, request: web.Request, body: bytes) -> web.StreamResponse:
@@ -173,7 +195,9 @@ _FAULTS: dict[str, Callable[[ObjectStore, web.Request, bytes], Any]] = {
     "slow": _slow,
     "503": _slow_down,
     "403": _denied,
+    "no upload": _no_upload,
     "501": _unknown,
+    "ignored": _ignored,
     "reset": _reset,
     "lost": _lost,
     "truncated": _truncated,

@@ -4,7 +4,7 @@ It says again what the calls' own files say, and may lack any of them: a crash t
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from threading import Lock
@@ -114,19 +114,16 @@ class CallIndex:
         self._storage.write(f"{FOLDER}/{name}", data)
         return name
 
-    def names(self) -> list[str]:
-        """The files that there are."""
-        return self._storage.names(FOLDER, ".parquet")
-
-    def tables(self, names: Iterable[str], threads: Executor) -> Iterator[pa.Table]:
-        """The entries of some files; none of a file that is damaged."""
-        return threads.map(self._table, names)
+    def files(self) -> dict[str, int]:
+        """The files that there are, and the bytes of each."""
+        return {file.name: file.bytes for file in self._storage.files(FOLDER) if file.name.endswith(".parquet")}
 
     def remove(self, names: Iterable[str], threads: Executor) -> None:
         """Removes files."""
         list(threads.map(lambda name: self._storage.remove(f"{FOLDER}/{name}"), names))
 
-    def _table(self, name: str) -> pa.Table:
+    def table(self, name: str) -> pa.Table:
+        """The entries of a file; none of one that is damaged."""
         try:
             return read_parquet(self._storage.read(f"{FOLDER}/{name}")).cast(SCHEMA)
         except (FileNotFoundError, pa.ArrowException, ValueError):

@@ -19,13 +19,14 @@ def ended_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     import ray
 
     from jobs.generate import carry_out, plan_run, ray_session
+    from pipeline.driver_lock import driving
 
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with ScriptedServer(tmp_path / "calls.jsonl", errors=0.2) as server:
         job = write_job(tmp_path, server.base_url, "videozoomer", teacher={"price": {"input": 10, "output": 40}})
         run = plan_run(job, str(tmp_path / "run"))
-        with ray_session(run.config.workers, "local") as crew:
-            carry_out(run, crew)
+        with driving(run.url) as driver, ray_session(run.config.workers, "local") as crew:
+            carry_out(run, crew, driver)
             (node,) = ray.nodes()
             (log,) = (tmp_path / "run" / "logs").iterdir()
             address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"

@@ -1,12 +1,15 @@
 """What a run says of itself while it works: reckoned right, unknown where it is not known, logged as JSON lines."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from jobs import run_log
 from jobs.progress import bottleneck, summary
 from jobs.run_log import RunLog
 from jobs.tally import _STAGE_OF, Tallier
@@ -119,3 +122,51 @@ def test_the_log_is_kept_on_an_object_store_too() -> None:
     log.end(None)
     (name,) = storage.names("logs", ".jsonl")
     assert [json.loads(line)["event"] for line in storage.read(f"logs/{name}").splitlines()] == ["progress", "end"]
+
+
+def test_a_long_log_on_an_object_store_goes_on_in_further_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_log, "_EVERY_S_REMOTE", 0.0)
+    storage, put = Storage("memory://progress/long"), list[int]()
+    write = storage.write
+    monkeypatch.setattr(storage, "write", lambda name, data: (put.append(len(data)), write(name, data)))
+    log, tallier = RunLog(storage), Tallier(TO_DO, [])
+    for taught in range(300):
+        log.note(tallier.of(snapshot(taught % 3)))
+        if log._writing:
+            log._writing.result()
+    log.end(None)
+    names = storage.names("logs", ".jsonl")
+    assert len(names) > 2 and names[-1].endswith(f"-{len(names):04d}.jsonl")
+    lines = [json.loads(line) for name in names for line in storage.read(f"logs/{name}").splitlines()]
+    assert [line["event"] for line in lines] == ["progress"] * 300 + ["end"]
+    assert max(put) <= run_log._FILE_BYTES
+
+
+def test_a_store_that_answers_late_or_never_neither_holds_up_nor_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_log, "_EVERY_S_REMOTE", 0.0)
+    storage, away = Storage("memory://progress/away"), Event()
+
+    def write(name: str, data: bytes) -> None:
+        away.wait(10)
+        raise Fatal(f"cannot write {name}: no answer")
+
+    monkeypatch.setattr(storage, "write", write)
+    log, tally = RunLog(storage), Tallier(TO_DO, []).of(snapshot(1))
+    began = time.monotonic()
+    for _ in range(100):
+        log.note(tally)
+    assert time.monotonic() - began < 1.0
+    away.set()
+    log.end(None)
+    said = capsys.readouterr().err
+    assert said.count("the run goes on without its log: cannot write logs/progress-") == 1 and said.count("\n") == 1
+
+
+def test_a_full_disk_does_not_end_the_run_by_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "logs").write_text("no folder")
+    log = RunLog(Storage(str(tmp_path)))
+    log.note(Tallier(TO_DO, []).of(snapshot(1)))
+    log.end(None)
+    assert capsys.readouterr().err.count("goes on without its log") == 1

@@ -40,6 +40,14 @@ def test_what_has_ended_or_been_taken_is_not_blamed() -> None:
     assert watch.take("all-0", "caption", 0) == (set(), False)
 
 
+def test_a_watch_keeps_nothing_of_what_has_ended() -> None:
+    watch = Watch()
+    for shard in range(1000):
+        watch.note("all-0", [("teach", shard, "a", True), ("teach", shard, "b", True), ("teach", shard, "a", False)])
+        watch.note("all-0", [("teach", shard, "b", False)])
+    assert not any(watch._in_flight.values())
+
+
 def test_a_shard_with_suspects_has_its_worker_for_itself() -> None:
     trace: list[str] = []
 

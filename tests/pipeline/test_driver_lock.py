@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import driver_lock
-from pipeline.driver_lock import Lease, driving, require_undriven
+from pipeline import driver_lock, remote
+from pipeline.driver_lock import Lease, driving
 from pipeline.storage import Storage
 from schemas.errors import Fatal, UserError
-from tests.object_store import BUCKET
+from tests.object_store import BUCKET, ObjectStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,13 +66,11 @@ def test_a_second_driver_stops_with_one_line_and_a_third_may_follow_the_first(
     url: str, other: "subprocess.Popen[str]"
 ) -> None:
     began = time.monotonic()
-    for begin in (lambda: driving(url).__enter__(), lambda: require_undriven(url)):
-        with pytest.raises(UserError, match=rf"is being worked on by process {other.pid} on .*: wait for it, or stop"):
-            begin()
+    with pytest.raises(UserError, match=rf"is being worked on by process {other.pid} on .*: wait for it, or stop"):
+        driving(url).__enter__()
     assert time.monotonic() - began < 5
     assert other.communicate("\n", timeout=20)[0] == "done\n"
     assert Storage(url).names("", "") == []
-    require_undriven(url)
     with driving(url):
         assert Storage(url).names("", "") == ["driver-1.json"]
     assert Storage(url).names("", "") == []
@@ -82,7 +80,6 @@ def test_a_killed_driver_is_replaced_at_once(url: str, other: "subprocess.Popen[
     os.kill(other.pid, signal.SIGKILL)  # not waited for: as a shell would leave it for a moment
     time.sleep(0.2)
     began = time.monotonic()
-    require_undriven(url)
     with driving(url) as ours:
         assert time.monotonic() - began < 5
         ours.require()
@@ -154,3 +151,84 @@ def test_a_lease_that_cannot_be_read_is_waited_for_like_a_silent_one(url: str, m
     Storage(url).write("driver-4.json", b'{"pid": ')
     with driving(url):
         assert Storage(url).names("", "") == ["driver-5.json"]
+
+
+@pytest.mark.parametrize("fault", ["501", "ignored"])
+def test_where_a_store_lets_two_create_one_lease_a_single_driver_goes_on(
+    s3: ObjectStore, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look before either writes: a store without conditional PUT then takes both, and the last one stands."""
+    monkeypatch.setattr(driver_lock, "_place", lambda: "machine of " + threading.current_thread().name)
+    monkeypatch.setattr(driver_lock, "_SETTLE_S", 0.5)
+    monkeypatch.setattr(driver_lock, "SILENCE_S", 20.0)
+    monkeypatch.setattr(driver_lock, "BEAT_S", 0.2)
+    url, together, put = f"s3://{BUCKET}/run", threading.Barrier(2), Storage._put_new
+    s3.faults = lambda number, method, path: fault
+    meet = threading.local()
+
+    def put_new(storage: Storage, path: str, data: bytes) -> None:
+        exists = storage.fs.exists
+        if fault == "501" and not hasattr(meet, "met"):
+            storage.fs.exists = lambda path: (exists(path), together.wait(5))[0]
+        elif not hasattr(meet, "met"):
+            together.wait(5)
+        meet.met = True
+        try:
+            put(storage, path, data)
+        finally:
+            storage.fs.exists = exists
+
+    monkeypatch.setattr(Storage, "_put_new", put_new)
+
+    def take(number: int) -> Any:
+        try:
+            lease = driving(url)
+            return lease, lease.__enter__()
+        except UserError:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        ((lease, driver),) = [taken for taken in pool.map(take, range(2)) if taken]
+    time.sleep(0.5)
+    driver.require()
+    assert Storage(url).names("", "") == ["driver-1.json"]
+    lease.__exit__(None, None, None)
+
+
+def test_a_driver_whose_lease_another_wrote_over_stops_and_leaves_that_one_alone(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_lock, "BEAT_S", 0.1)
+    with driving(url) as ours:
+        standing = elsewhere(url, number=1)
+        until = time.monotonic() + 10
+        with pytest.raises(Fatal, match="process 1 on far has taken over"):
+            while time.monotonic() < until:
+                ours.require()
+                elsewhere(url, number=1)  # a beat of ours that was under way may have replaced it
+                time.sleep(0.05)
+    assert Storage(url).read("driver-1.json") == standing.said
+
+
+def test_seconds_in_which_the_store_is_away_are_no_silence(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage longer than the silence: when the store is back, the contender still waits for the driver's sign."""
+    assert driver_lock.SILENCE_S > remote.PATIENCE_S + 2 * driver_lock.BEAT_S
+    monkeypatch.setattr(driver_lock, "SILENCE_S", 2.0)
+    monkeypatch.setattr(driver_lock, "BEAT_S", 0.1)
+    url = f"s3://{BUCKET}/run"
+    lease = elsewhere(url)
+    began = time.monotonic()
+    s3.faults = lambda number, method, path: "503" if 0.3 < time.monotonic() - began < 3.0 else ""
+    sign = lease.model_copy(update={"beat": 1})
+
+    def back() -> None:
+        while time.monotonic() - began < 3.0:
+            time.sleep(0.05)
+        Storage(url).write("driver-1.json", sign.said)
+
+    thread = threading.Thread(target=back)
+    thread.start()
+    with pytest.raises(UserError, match="by process 1 on far"):
+        driving(url).__enter__()
+    assert time.monotonic() - began >= 3.0
+    thread.join()

@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from pipeline import ledger
 from pipeline.leases import Used
 from pipeline.ledger import used_before
 from pipeline.models import call_index
+from pipeline.models.call_index import SCHEMA, CallIndex
 from pipeline.models.calls import CallStore
 from pipeline.models.replies import by_batch, usage_of
+from pipeline.storage import Storage
 from schemas.config import Endpoint, Price
 from schemas.record import content_id
 from tests.pipeline.test_calls import ROOT
@@ -27,6 +31,9 @@ ENDPOINTS = {
     "teacher": Endpoint(model="m", base_url="http://127.0.0.1:1/v1", price=PRICE),
     "verifier": Endpoint(model="v", base_url="http://127.0.0.1:1/v1"),
 }
+
+AN_ENTRY = {"role": "teacher", "model": "m", "answered": True, "batched": False}
+AN_ENTRY |= {"prompt": 5, "completion": 2, "cached": 1, "images": 0, "guessed": 4, "limit": 9, "pictures": 0}
 
 WRITER = """
 import sys
@@ -181,3 +188,49 @@ def test_after_kills_at_any_moment_no_reply_is_missing_and_none_counts_twice(tmp
         process.communicate(timeout=10)
         assert_same(used_before(str(tmp_path), ENDPOINTS), read_one_by_one(tmp_path))
     assert read_one_by_one(tmp_path)["teacher"].answered > 10
+
+
+def index_of(folder: Path, files: int, per_file: int) -> None:
+    """An index of so many calls, whose own files are gone."""
+    index = CallIndex(Storage(str(folder)))
+    for number in range(files):
+        keys = [content_id((number, row)) for row in range(per_file)]
+        index.put(pa.Table.from_pylist([{**AN_ENTRY, "key": bytes.fromhex(key)} for key in keys], schema=SCHEMA))
+
+
+def test_memory_grows_by_a_few_bytes_for_each_call(tmp_path: Path) -> None:
+    peaks, before = {}, pa.default_memory_pool()
+    for files in (8, 80):
+        folder = tmp_path / str(files)
+        index_of(folder, files, 1000)
+        pool = pa.proxy_memory_pool(before)
+        pa.set_memory_pool(pool)
+        tracemalloc.start()
+        used = used_before(str(folder), ENDPOINTS)["teacher"]
+        peaks[files] = tracemalloc.get_traced_memory()[1] + pool.max_memory()
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+        assert (used.answered, used.prompt, used.measured) == (1000 * files, 5000 * files, 1000 * files)
+    assert peaks[80] - peaks[8] < 72_000 * 80
+
+
+def test_many_entries_become_several_files_and_sums_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_FULL", 300)
+    monkeypatch.setattr(ledger, "_MANY", 4)
+    index_of(tmp_path, 10, 100)
+    used = used_before(str(tmp_path), ENDPOINTS)
+    index = CallIndex(Storage(str(tmp_path)))
+    assert sorted(len(index.table(name)) for name in index.files()) == [100, 300, 300, 300]
+    assert_same(used_before(str(tmp_path), ENDPOINTS), used)
+    index_of(tmp_path, 7, 100)
+    assert_same(used_before(str(tmp_path), ENDPOINTS), used)
+
+
+def test_a_call_that_was_noted_twice_counts_once_with_the_larger_figures(tmp_path: Path) -> None:
+    """As where its file was torn, so that it was made again."""
+    index = CallIndex(Storage(str(tmp_path)))
+    index_of(tmp_path, 2, 10)
+    again = {**AN_ENTRY, "key": bytes.fromhex(content_id((1, 3))), "prompt": 0, "completion": 9, "model": "m"}
+    index.put(pa.Table.from_pylist([again], schema=SCHEMA))
+    used = used_before(str(tmp_path), ENDPOINTS)["teacher"]
+    assert (used.answered, used.prompt, used.completion) == (20, 100, 19 * 2 + 9)

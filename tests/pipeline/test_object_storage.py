@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 from moto.backends import get_backend
 
-from pipeline import remote
+from pipeline import planning, remote
 from pipeline.ledger import used_before
 from pipeline.models.calls import CallStore
+from pipeline.plan import Plan, Planned, generations_of
+from pipeline.plan_parts import ShardRows
 from pipeline.storage import Storage
 from pipeline.store import RunStore
+from schemas.arrow import from_table
 from schemas.config import Endpoint
 from schemas.errors import Fatal, UserError
 from tests.object_store import BUCKET, SECRET, ObjectStore
-from tests.pipeline.test_store import tree
+from tests.pipeline.test_store import question, tree
 
 RUN = f"s3://{BUCKET}/run"
 KEY = "ab" + "0" * 62
@@ -176,3 +179,67 @@ def test_a_file_system_that_is_not_installed_is_the_users_to_install() -> None:
         Storage("gs://bucket/run")
     with pytest.raises(UserError, match="there is no file system for nonsense://"):
         Storage("nonsense://bucket/run")
+
+
+def planned(questions: int) -> RunStore:
+    """A run on the store whose plan has one part of several row groups."""
+    store = RunStore(RUN)
+    Plan(store).extend([question(f"q{number}", f"v{number // 10}.mp4") for number in range(questions)], 1, 5)
+    return store
+
+
+def test_of_a_plan_no_more_is_fetched_than_is_wanted(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_GROUP_ROWS", 5000)
+    store = planned(20_000)
+    size, shards = store.storage.size("plan/part-00000.parquet"), Plan(store).shards()
+    s3.forget()
+    assert generations_of(store) == []
+    assert s3.counts == {"LIST": 1, "HEAD": 1, "GET": 1} and s3.sent <= 70_000  # the footer, as Arrow asks for it
+    s3.forget()
+    rows = ShardRows(store, shards)
+    assert len(rows.of(150)) == 50
+    fetched = s3.sent
+    assert len(rows.of(151)) == 50 and s3.sent == fetched  # of the same row group
+    assert s3.counts["GET"] <= 3 and fetched <= 2 * 70_000 + size / 4 * 1.1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_two_faults_while_a_plan_or_a_footer_is_read_change_nothing(s3: ObjectStore, fault: str) -> None:
+    store = planned(100)
+    expected = list(Plan(store).rows())
+    befall(s3, fault, 2)
+    plan = Plan(store)
+    befall(s3, fault, 2)
+    shards = plan.shards()
+    befall(s3, fault, 2)
+    assert from_table(Planned, ShardRows(store, shards).of(1)) == [row for row in expected if row.shard == 1]
+    store.commit("caption", 3, [tree("v")], {"fingerprint": "f"})
+    befall(s3, fault, 2)
+    assert store.footer("caption", 3)["fingerprint"] == "f"
+    with pytest.raises(FileNotFoundError):
+        store.footer("caption", 4)
+
+
+def test_a_plan_that_cannot_be_read_is_one_line(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE_S", 0.5)
+    store = planned(100)
+    for fault in ("403", "reset"):
+        s3.faults = lambda number, method, path, fault=fault: "" if path.endswith("run") or "?" in path else fault
+        with pytest.raises(Fatal, match=f"^cannot (read|list) plan.* in {RUN}: "):
+            Plan(store)
+
+
+def test_a_large_file_whose_completion_was_answered_into_the_void_is_written(s3: ObjectStore) -> None:
+    """From 100 MiB on a file goes in parts. Asked again, the server knows no such upload, since it has completed it."""
+    storage, data = Storage(RUN), random.Random(0).randbytes(1 << 20) * 101
+    for work in (lambda: storage.create("large", data), lambda: storage.write("larger", data) is None):
+        left = ["no upload", "lost"]
+        s3.forget()
+        s3.faults = lambda number, method, path, left=left: (
+            left.pop() if left and method == "POST" and s3.counts["PUT"] >= 3 else ""
+        )
+        assert work()
+        assert not left
+    assert not storage.create("large", b"another's")
+    assert storage.read("large") == storage.read("larger") == data
+    assert storage.fs.list_multipart_uploads(BUCKET) == []

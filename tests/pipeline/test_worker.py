@@ -52,3 +52,10 @@ def test_a_shard_that_lost_or_invented_a_row_is_never_committed(tmp_path: Path, 
     with pytest.raises(Fatal, match="planned 2 rows"):
         asyncio.run(worker(tmp_path, *rows).run(0, PLANNED, Care()))
     assert RunStore(str(tmp_path)).finished("caption") == set()
+
+
+def test_where_another_worker_was_first_its_rows_are_told(tmp_path: Path) -> None:
+    first = asyncio.run(worker(tmp_path, tree("a.mp4"), tree("b.mp4")).run(0, PLANNED, Care()))
+    failed = tree("b.mp4").model_copy(update={"status": "failed"})
+    late = asyncio.run(worker(tmp_path, tree("a.mp4"), failed).run(0, PLANNED, Care()))
+    assert late.statuses == first.statuses == {"ok": 2} and late.usage == first.usage
