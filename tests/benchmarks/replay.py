@@ -35,7 +35,7 @@ from pipeline.models.chat import ChoiceQuestion, Pictures, Scores
 from pipeline.models.encoding import ChatEncoder
 from pipeline.models.features import PicturePixels, tried_features
 from pipeline.models.pictures_ahead import PicturesAhead
-from pipeline.models.prefill import Asked, SeparatePrefill
+from pipeline.models.prefill import SeparatePrefill, asked_of
 from pipeline.models.scoring import softmax
 from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
 from pipeline.stages.verify import Columns, Replayed, Verifier
@@ -76,7 +76,7 @@ class Scorer:
 
     def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         before, waited_before = self.tokens_read, self.waited_s
-        asked = [Asked(self._encoder.rendered(probe.messages), probe.choices) for probe in probes]
+        asked = asked_of(self._encoder, probes)
         calls = [[each] for each in asked] if self._one_by_one else [asked]
         scored = [one for call in calls for one in self._prefill.log_probabilities(call)]
         probabilities = [softmax([sum(logs) for logs in of_choices]) for of_choices in scored]
