@@ -162,7 +162,7 @@ class SharedPrefill:
         }
         with torch.inference_mode(), head_in_float32(self._model):
             output = self._model(**inputs, **seen, past_key_values=DynamicCache(kept.cache), use_cache=True)
-        self.tokens_read += inputs["input_ids"].shape[1]
+        self.tokens_read += len(layout.tokens(batch.entries))
         return output
 
     def _mask(self, layout: TreeLayout, cached: Sequence[int], new: range) -> torch.Tensor | None:

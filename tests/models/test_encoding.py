@@ -130,7 +130,12 @@ def test_chats_that_show_the_same_pictures_open_each_once(
 ) -> None:
     opened: list[bytes] = []
     by_hand = shown._opened
-    monkeypatch.setattr(shown, "_opened", lambda jpeg: (opened.append(jpeg), by_hand(jpeg))[1])
+
+    def watched(picture: bytes) -> Any:
+        opened.append(picture)
+        return by_hand(picture)
+
+    monkeypatch.setattr(shown, "_opened", watched)
     pictures = [jpeg(0), jpeg(1, 40, 40)]
     first, second = encoder.all_rendered([chat(pictures), chat(pictures[::-1])])
     assert opened == pictures
