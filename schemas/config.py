@@ -202,17 +202,23 @@ class Verifier(Local):
     """A local model that scores the choices of a question.
 
     answer_by: whether it names a choice by its letter or by its text. per_token: choices are compared by their mean
-    log-probability per token instead of the sum. permutations: in how many orders it is shown the choices, each turned
-    on by one place; probabilities are their mean, so that a liking for a place cancels out. screens: whether it is also
-    asked by four frames alone, and by frames in disorder (see `Verdict`). rollouts: answers to an open question that
-    are drawn from it at temperature 1, for its `pass_rate`; 0 for none.
+    log-probability per token instead of the sum; None: where they are named by their texts, which differ in length.
+    permutations: in how many orders it is shown the choices, each turned on by one place; probabilities are their mean,
+    so that a liking for a place cancels out. screens: whether it is also asked by four frames alone, and by frames in
+    disorder (see `Verdict`). rollouts: answers to an open question that are drawn from it at temperature 1, for its
+    `pass_rate`; 0 for none.
     """
 
     answer_by: Literal["letter", "text"] = "letter"
-    per_token: bool = False
+    per_token: bool | None = None
     permutations: PositiveInt = 1
     screens: bool = False
     rollouts: NonNegativeInt = 0
+
+    @property
+    def by_mean(self) -> bool:
+        """Whether choices are compared by means."""
+        return self.answer_by == "text" if self.per_token is None else self.per_token
 
 
 class EndpointVerifier(Endpoint):
@@ -248,8 +254,10 @@ class Demo(Record):
 
 
 class DemoVerifier(Demo):
-    """The embedded model as verifier. rollouts: as of a `Verifier`."""
+    """The embedded model as verifier. rollouts: as of a `Verifier`; per_token too, but not by default: the filter's
+    thresholds were measured with whole texts, and its choices are of like length."""
 
+    per_token: bool = False
     rollouts: NonNegativeInt = 0
 
 

@@ -16,12 +16,17 @@ class Verdict(Record):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     trajectory_id: str
+    """The attempt that was replayed, `question_id@attempt`: the key of its row in `trajectories/`."""
     question_id: str
+    """The question that it answers: as its source names it, else by its content."""
     video_id: str
+    """The source's own reference to the video, as written there."""
     attempt: int
+    """Which attempt at the question it is, from 0."""
     protocol: str
+    """Name of the protocol that it was taught in."""
     status: str
-    """Of the trajectory, as the protocol is."""
+    """How the attempt ended, as its trajectory says."""
     hint_level: int
     """The last step of the hint ladder that was shown, from 0; -1 without a hint."""
     well_formed: bool | None
@@ -46,7 +51,8 @@ class Verdict(Record):
     """The text betrays the reference answer (rules in `pipeline/stages/leaks.py`); None where there is no text."""
     p_gold_blind: float | None
     """The verifier's probability of the reference answer given the question alone: a scored choice, the mean over the
-    orders of the choices."""
+    orders of the choices. This and all columns `p_gold_*` are None for an open question, whose reference is no choice,
+    and without a verifier."""
     p_gold_overview: float | None
     """The same given the overview. For a question of choice it is the pass rate of direct answers drawn at temperature
     1, without drawing any: the difficulty before a zoom."""

@@ -166,7 +166,9 @@ def drawer(
 
 
 def _scoring(config: Verifier | Demo) -> "LocalModel":
-    return _demo() if isinstance(config, Demo) else _local(config, per_token=config.per_token)
+    if isinstance(config, Demo):
+        return _demo(per_token=isinstance(config, DemoVerifier) and config.per_token)
+    return _local(config, per_token=config.by_mean)
 
 
 @cache
@@ -189,9 +191,9 @@ def demo_folder() -> Path:
     return DEMO_FOLDER
 
 
-def _demo() -> "LocalModel":
+def _demo(per_token: bool = False) -> "LocalModel":
     settings = Local(path=str(demo_folder()), max_tokens=_DEMO_TOKENS, max_batch_tokens=_DEMO_BATCH_TOKENS)
-    return _local(settings, name=_DEMO_NAME)
+    return _local(settings, name=_DEMO_NAME, per_token=per_token)
 
 
 def _demo_teacher(model: "LocalModel", reader: ChatModel, calls: CallStore, protocol: ZoomProtocol) -> ChatModel:

@@ -1,24 +1,25 @@
 """Chats as a transformers model reads them: its chat template, its tokens, its picture tensors."""
 
-import io
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Literal
 
 import torch
 from jinja2 import TemplateError
-from PIL import Image, UnidentifiedImageError
 
 from pipeline.models.chat import ChatMessage
 from pipeline.models.scoring import Tokens, common_prefix_length
+from pipeline.models.shown import Gallery, Shown
 from schemas.errors import Rejected
 
 Tensors = dict[str, torch.Tensor]
 
 TOKEN_TENSORS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 """What a processor gives per token, shape (1, tokens); all else it gives per picture."""
+
+_COUNT = "batch_num_images"
+"""The tensor in which a processor that reads a picture alone otherwise than in company tells how many there are."""
 
 Turn = dict[str, Any]
 
@@ -28,20 +29,29 @@ class Rendered:
     """A chat as its template writes it, up to where the assistant's reply begins.
 
     text: with one placeholder per picture. lead: what the template puts between this and an assistant's text (SmolVLM:
-    a space). pictures: JPEGs, in the order of their placeholders.
+    a space). pictures: in the order of their placeholders. end: the token that ends an assistant's turn.
     """
 
     text: str
     lead: str
-    pictures: tuple[bytes, ...]
+    pictures: tuple[Shown, ...]
+    end: str = ""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A chat with an assistant's text. tokens: with a picture as one, its placeholder."""
+
+    text: str
+    tokens: Tokens
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered chat as tensors: a batch of one, as the model's forward takes it. pictures: JPEGs."""
+    """A rendered chat as tensors: a batch of one, as the model's forward takes it."""
 
     tensors: Tensors
-    pictures: tuple[bytes, ...] = ()
+    pictures: tuple[Shown, ...] = ()
 
     @property
     def n_tokens(self) -> int:
@@ -52,10 +62,9 @@ class Prompt:
 class Span:
     """What each picture of one size becomes. tokens: those that take its placeholder's place.
 
-    size: width and height of the picture. tensors: a batch of one without its pixels; shapes: its `picture_shapes`.
+    tensors: a batch of one without its pixels; shapes: its `picture_shapes`.
     """
 
-    size: tuple[int, int]
     tokens: Tokens
     tensors: Tensors
     shapes: frozenset[tuple[str, tuple[int, ...]]]
@@ -71,32 +80,42 @@ class ChatEncoder:
         template = str(processor.chat_template)
         self.placeholder: str | None = getattr(processor, "image_token", None)
         self.placeholder_token = self.tokenizer.convert_tokens_to_ids(self.placeholder) if self.placeholder else None
-        self._spans: dict[tuple[int, int], Span] = {}
+        self._minds_company = _COUNT in getattr(processor.image_processor, "model_input_names", ())
+        self._spans: dict[tuple[tuple[int, int], bool], Span] = {}
         self._has_tool_role = "'tool'" in template or '"tool"' in template
 
     def rendered(self, messages: Sequence[ChatMessage]) -> Rendered:
-        """Raises Rejected where the template cannot render the chat, or pictures and placeholders differ in number (a
-        text that spells the model's placeholder)."""
+        """Raises Rejected where the template cannot render the chat, a picture is none, or pictures and placeholders
+        differ in number (a text that spells the model's placeholder)."""
+        return self.all_rendered([messages])[0]
+
+    def all_rendered(self, chats: Sequence[Sequence[ChatMessage]]) -> list[Rendered]:
+        """As `rendered`, for chats that show the same pictures."""
+        gallery = Gallery(self._minds_company)
+        return [self._rendered(messages, gallery) for messages in chats]
+
+    def _rendered(self, messages: Sequence[ChatMessage], gallery: Gallery) -> Rendered:
         turns = [self._turn(message) for message in messages]
         text = self._render(turns)
-        pictures = tuple(part for message in messages for part in message.parts if isinstance(part, bytes))
+        pictures = gallery.shown([part for message in messages for part in message.parts if isinstance(part, bytes)])
         if self.placeholder is not None and text.count(self.placeholder) != len(pictures):
             raise Rejected(
                 "bad_prompt",
                 f"{len(pictures)} pictures, but {text.count(self.placeholder)} {self.placeholder} in the prompt",
             )
-        return Rendered(text, self._lead(turns, text), pictures)
+        lead, end = self._around(turns, text)
+        return Rendered(text, lead, pictures, end)
 
     def prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
         """Raises Rejected as `rendered` does, and where a picture cannot be decoded."""
         chat = self.rendered(messages)
         return self.processed(chat.text, chat.pictures)
 
-    def processed(self, text: str, pictures: Sequence[bytes]) -> Prompt:
+    def processed(self, text: str, pictures: Sequence[Shown]) -> Prompt:
         """A rendered text and its pictures by the model's own processor."""
         inputs = self._processor(
             text=[text],
-            images=[[_picture(jpeg) for jpeg in pictures]] if pictures else None,
+            images=[[picture.image() for picture in pictures]] if pictures else None,
             add_special_tokens=self._adds_special_tokens(text),
             return_tensors="pt",
         )
@@ -106,7 +125,7 @@ class ChatEncoder:
         """As `prompt`, but without pixels, and put together from what pictures of such sizes are known to become."""
         if not chat.pictures:
             return self.processed(chat.text, ())
-        spans = [self.span(jpeg).tensors for jpeg in chat.pictures]
+        spans = [self.span(picture).tensors for picture in chat.pictures]
         left = iter(spans)
         columns: dict[str, list[int]] = {name: [] for name in TOKEN_TENSORS if name in spans[0]}
         for token in self.tokens(chat.text):
@@ -116,38 +135,66 @@ class ChatEncoder:
                 column += span[name][0].tolist() if span else [own.get(name, 0)]
         per_token = {name: torch.tensor([column]) for name, column in columns.items()}
         per_picture = {name: torch.cat([s[name] for s in spans]) for name in spans[0] if name not in columns}
+        if _COUNT in per_picture:
+            per_picture[_COUNT] = torch.tensor([len(chat.pictures)])
         return Prompt(per_token | per_picture, chat.pictures)
 
-    def picture(self, jpeg: bytes) -> Tensors:
+    def picture(self, picture: Shown) -> Tensors:
         """One picture as the vision tower takes it. Raises Rejected where it cannot be decoded."""
-        return dict(self._processor.image_processor(images=[[_picture(jpeg)]], return_tensors="pt"))
+        company = [picture.image()] * self._together(picture)
+        return _first(dict(self._processor.image_processor(images=[company], return_tensors="pt")), len(company))
 
-    def span(self, jpeg: bytes) -> Span:
-        """What a picture becomes among a prompt's tokens, which follows from its size."""
-        size = _opened(jpeg).size
-        if size not in self._spans:
+    def span(self, picture: Shown) -> Span:
+        """What a picture becomes among a prompt's tokens, which follows from its size, and from whether it is alone."""
+        key = picture.size, picture.alone
+        if key not in self._spans:
+            n = self._together(picture)
             inputs = self._processor(
-                text=[self.placeholder], images=[[_picture(jpeg)]], add_special_tokens=False, return_tensors="pt"
+                text=[(self.placeholder or "") * n],
+                images=[[picture.image()] * n],
+                add_special_tokens=False,
+                return_tensors="pt",
             )
-            tensors = without_pixels(dict(inputs))
-            self._spans[size] = Span(size, tuple(tensors["input_ids"][0].tolist()), tensors, picture_shapes(inputs))
-        return self._spans[size]
+            own = _first(dict(inputs), n)
+            tensors = without_pixels(own)
+            self._spans[key] = Span(tuple(tensors["input_ids"][0].tolist()), tensors, picture_shapes(own))
+        return self._spans[key]
 
-    def endings(self, chat: Rendered, choices: Sequence[str]) -> tuple[int, list[Tokens]]:
-        """The chat with each choice as the assistant's text, in tokens, and how many of them the bare chat has, too.
+    def _together(self, picture: Shown) -> int:
+        """How many of a picture the processor is given, so that it writes each as it does in the picture's chat."""
+        return 2 if self._minds_company and not picture.alone else 1
 
-        A picture is one token here, its placeholder. Chat and choice are tokenised as one text, since a token may span
-        their boundary: then the last of the chat's own tokens are those of the choices.
+    def endings(self, chat: Rendered, choices: Sequence[str]) -> tuple[int, list[Ending]]:
+        """The chat with each choice as the assistant's text, and how many tokens the bare chat has in common with all.
+
+        Chat and choice are tokenised as one text, since a token may span their boundary: then the last of the chat's
+        own tokens are those of the choices. Choices that differ by more than their last token end with the turn's end,
+        so that a text is not as likely as all that go on from it.
         """
-        plain, *full = [self.tokens(chat.text), *(self.tokens(chat.text + chat.lead + choice) for choice in choices)]
-        shared = common_prefix_length([plain, *full])
-        if not all(choices) or any(len(tokens) == shared for tokens in full):
+        plain = self.tokens(chat.text)
+        full = self._endings(chat, plain, choices)
+        if len({ending.tokens[:-1] for ending in full}) > 1:
+            full = self._endings(chat, plain, [choice + chat.end for choice in choices])
+        shared = common_prefix_length([plain, *(ending.tokens for ending in full)])
+        if not all(choices) or any(len(ending.tokens) == shared for ending in full):
             raise Rejected("bad_prompt", f"a choice is empty: {list(choices)!r}")
         return shared, full
+
+    def _endings(self, chat: Rendered, plain: Tokens, choices: Sequence[str]) -> list[Ending]:
+        """plain: the chat's tokens. Those up to the last picture are written once: no token spans a placeholder."""
+        texts = [chat.text + chat.lead + choice for choice in choices]
+        at = chat.text.rfind(self.placeholder) if self.placeholder else -1
+        last = self._plainly(chat.text[at:]) if at >= 0 else ()
+        if not last or plain[-len(last) :] != last:
+            return [Ending(text, self.tokens(text)) for text in texts]
+        return [Ending(text, plain[: -len(last)] + self._plainly(text[at:])) for text in texts]
 
     def tokens(self, text: str) -> Tokens:
         """A rendered text in tokens, a placeholder as one."""
         return tuple(self.tokenizer(text, add_special_tokens=self._adds_special_tokens(text))["input_ids"])
+
+    def _plainly(self, text: str) -> Tokens:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def text(self, tokens: torch.Tensor) -> str:
         """tokens: (n,), decoded without special tokens, otherwise verbatim."""
@@ -185,12 +232,18 @@ class ChatEncoder:
                 reason = error
         raise Rejected("bad_prompt", f"the chat template refuses this chat: {reason}") from reason
 
-    def _lead(self, turns: Sequence[Turn], prompt: str) -> str:
-        """Found by rendering an assistant's turn; empty where that does not begin as the prompt ends."""
+    def _around(self, turns: Sequence[Turn], prompt: str) -> tuple[str, str]:
+        """What the template writes before an assistant's text, and the token that it writes after it.
+
+        Found by rendering such a turn. Nothing before where that does not begin as the prompt ends; where no token
+        comes after, the tokenizer's own end.
+        """
         answer = "ANSWER"
         turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-        begun, found, _ = self._render([*turns, turn], generation_prompt=False).rpartition(answer)
-        return begun[len(prompt) :] if found and begun.startswith(prompt) else ""
+        begun, found, after = self._render([*turns, turn], generation_prompt=False).rpartition(answer)
+        lead = begun[len(prompt) :] if found and begun.startswith(prompt) else ""
+        ends = [token for token in self.tokenizer.get_added_vocab() if found and after.startswith(token)]
+        return lead, max(ends, key=len, default=self.tokenizer.eos_token or "")
 
     def _adds_special_tokens(self, text: str) -> bool:
         """Not where the template has written the token of the beginning itself."""
@@ -206,6 +259,14 @@ def without_pixels(tensors: Tensors) -> Tensors:
 def picture_shapes(tensors: Tensors) -> frozenset[tuple[str, tuple[int, ...]]]:
     """The shapes, but for the first axis, in which the picture tensors of a batch have to agree."""
     return frozenset((name, tuple(t.shape[1:])) for name, t in tensors.items() if name not in TOKEN_TENSORS)
+
+
+def _first(tensors: Tensors, n: int) -> Tensors:
+    """What a processor makes of one of n equal pictures side by side; their count stays."""
+    return {
+        name: t[:, : t.shape[1] // n] if name in TOKEN_TENSORS else t if name == _COUNT else t[: len(t) // n]
+        for name, t in tensors.items()
+    }
 
 
 def collated(rows: Sequence[Tensors], pad_token: int, side: Literal["left", "right"] = "right") -> Tensors:
@@ -232,22 +293,3 @@ def _without_system(turns: Sequence[Turn]) -> list[Turn]:
         return list(turns)
     system, first, *rest = turns
     return [{"role": first["role"], "content": [*system["content"], *first["content"]]}, *rest]
-
-
-def named(pictures: Sequence[bytes]) -> list[tuple[str, bytes]]:
-    """Each picture with the hash of its JPEG, in hexadecimal."""
-    return [(sha256(jpeg).hexdigest(), jpeg) for jpeg in pictures]
-
-
-def _picture(jpeg: bytes) -> Image.Image:
-    try:
-        return _opened(jpeg).convert("RGB")
-    except OSError as error:
-        raise Rejected("bad_prompt", f"a picture of {len(jpeg)} bytes cannot be decoded: {error}") from error
-
-
-def _opened(jpeg: bytes) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(jpeg))
-    except (UnidentifiedImageError, OSError) as error:
-        raise Rejected("bad_prompt", f"a picture of {len(jpeg)} bytes cannot be decoded: {error}") from error

@@ -16,14 +16,14 @@ from pipeline.models.batching import SharedRuns
 from pipeline.models.chat import CallCounts, ChatMessage, ChoiceQuestion, Reply, Scores
 from pipeline.models.encoding import ChatEncoder, Prompt, Tensors, collated, picture_shapes, without_pixels
 from pipeline.models.features import PicturePixels, on_device, tried_features
-from pipeline.models.loading import load, torch_device, torch_dtype, weights_hash
+from pipeline.models.loading import first_line, load, torch_device, torch_dtype, weights_hash
 from pipeline.models.pictures_ahead import PicturesAhead
-from pipeline.models.prefill import Asked, SeparatePrefill, check_length
+from pipeline.models.prefill import SeparatePrefill, asked_of, check_length
 from pipeline.models.replies import cut_after_stop
 from pipeline.models.scoring import softmax, token_batches
 from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
 from schemas.captions import Usage
-from schemas.errors import Rejected
+from schemas.errors import Rejected, UserError
 from schemas.record import content_id
 
 
@@ -80,9 +80,13 @@ class LocalModel:
         self._pad_token = self._model.generation_config.pad_token_id
         self._encoder = ChatEncoder(processor)
         self._ahead = PicturesAhead(self._encoder)
-        self._features = tried_features(self._model, self._encoder, self._ahead)
-        sight = self._features or PicturePixels(self._model, self._ahead)
-        shared = tried_sharing(self._model, self._encoder, sight, max_batch_tokens)
+        try:
+            self._features = tried_features(self._model, self._encoder, self._ahead)
+            sight = self._features or PicturePixels(self._model, self._ahead)
+            shared = tried_sharing(self._model, self._encoder, sight, max_batch_tokens)
+        except (torch.cuda.OutOfMemoryError, Rejected) as error:
+            reason = first_line(error)
+            raise UserError(f"model {path} leaves no memory on {self._device} for a prompt: {reason}") from None
         self._prefill = shared or SeparatePrefill(self._model, self._encoder)
         self._max_batch_tokens = max_batch_tokens
         self._temperature = temperature
@@ -91,17 +95,26 @@ class LocalModel:
         self._lock = threading.Lock()
         self._requests = SharedRuns(self._replies, "local-model")
 
+    @property
+    def reading(self) -> dict[str, bool]:
+        """What this model was found to be able to do: prompts that begin alike are read once (shared_prefixes), a
+        picture is encoded once (kept_features). Without them the same is found, more slowly."""
+        return {
+            "shared_prefixes": isinstance(self._prefill, SharedPrefill),
+            "kept_features": self._features is not None,
+        }
+
     def choice_probabilities(self, probes: Sequence[ChoiceQuestion]) -> list[tuple[float, ...]]:
         """For each probe the probability of each choice: see `score`."""
         return self.score(probes).probabilities
 
     def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
-        """See `Scorer`. A choice's likelihood is that of its tokens as the assistant's text, without an end of turn.
+        """See `Scorer`. A choice's likelihood is that of its tokens as the assistant's text: see `ChatEncoder.endings`.
 
         What probes of one call begin with in common is read once. Raises Rejected where one of them can never be
         scored: see `SharedPrefill` and `SeparatePrefill`.
         """
-        asked = [Asked(self._encoder.rendered(probe.messages), probe.choices) for probe in probes]
+        asked = asked_of(self._encoder, probes)
         with self._lock:
             before, waited_before = self._prefill.tokens_read, self._ahead.waited_s
             scored = self._prefill.log_probabilities(asked)

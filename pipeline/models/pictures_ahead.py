@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipeline.models.encoding import ChatEncoder, Tensors
+from pipeline.models.shown import Shown
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -19,13 +20,13 @@ class PicturesAhead:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pictures")
         self._coming: dict[str, Future[Tensors]] = {}
 
-    def prepare(self, pictures: Mapping[str, bytes]) -> None:
+    def prepare(self, pictures: Mapping[str, Shown]) -> None:
         """Begins with those that are not under way, and returns."""
-        for name, jpeg in pictures.items():
+        for name, picture in pictures.items():
             if name not in self._coming:
-                self._coming[name] = self._threads.submit(self._encoder.picture, jpeg)
+                self._coming[name] = self._threads.submit(self._encoder.picture, picture)
 
-    def tensors(self, pictures: Mapping[str, bytes]) -> Iterator[Tensors]:
+    def tensors(self, pictures: Mapping[str, Shown]) -> Iterator[Tensors]:
         """Each picture as the vision tower takes it, in order. Raises Rejected for one that cannot be decoded."""
         self.prepare(pictures)
         futures = [self._coming.pop(name) for name in pictures]

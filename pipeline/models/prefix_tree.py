@@ -1,6 +1,6 @@
 """Sequences that begin alike, as one tree: what several share stands in it once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,7 @@ class TreeLayout:
             parent = tree.parents[entry]
             if parent != ROOT:
                 self.last_uses[parent] = max(self.last_uses[parent], self.last_uses[entry])
+        self._enter, self._leave = self._intervals()
 
     def __len__(self) -> int:
         return len(self.extents)
@@ -95,33 +96,31 @@ class TreeLayout:
             at += self.n_tokens(entry)
         return places
 
-    def mask(self, cached: Sequence[int], new: range) -> npt.NDArray[np.bool_]:
-        """Which token attends to which, shape (tokens of `new`, tokens of `cached` and then of `new`).
+    def unbranched(self, entries: Sequence[int]) -> bool:
+        """Whether each entry follows on the one before it, from a first one on."""
+        return all(self.parents[entry] == before for before, entry in zip([ROOT, *entries], entries, strict=False))
 
-        A token attends to itself, to those before it in its own entry and to those of the entry's ancestors, all of
-        which are among `cached` and `new`.
+    def reaches(self, entries: Iterable[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """For each token of the entries two numbers, shape (tokens,) each: `enter` and `leave`.
+
+        A token attends to itself and to what stands before it in its own sequences: to another one exactly where
+        `other.enter <= own.enter < other.leave`.
         """
-        columns = self.places([*cached, *new])
-        n_columns = max((place.stop for place in columns.values()), default=0)
-        before = columns[new.start].start
-        mask = np.zeros((n_columns - before, n_columns), dtype=np.bool_)
-        ancestry: dict[int, npt.NDArray[np.bool_]] = {}
-        for entry in new:
-            parent, own = self.parents[entry], columns[entry]
-            rows = slice(own.start - before, own.stop - before)
-            if parent in new:
-                mask[rows] = mask[columns[parent].stop - before - 1]
-            else:
-                if parent not in ancestry:
-                    ancestry[parent] = self._ancestry(parent, columns, n_columns)
-                mask[rows] = ancestry[parent]
-            mask[rows, own] = np.tri(own.stop - own.start, dtype=np.bool_)
-        return mask
+        enter = [self._enter[entry] + np.arange(self.n_tokens(entry), dtype=np.int64) for entry in entries]
+        leave = [
+            np.full(len(of_entry), self._leave[e], dtype=np.int64) for e, of_entry in zip(entries, enter, strict=True)
+        ]
+        return np.concatenate(enter), np.concatenate(leave)
 
-    def _ancestry(self, entry: int, columns: Mapping[int, slice], n_columns: int) -> npt.NDArray[np.bool_]:
-        """The columns of an entry and its ancestors."""
-        row = np.zeros(n_columns, dtype=np.bool_)
-        while entry != ROOT:
-            row[columns[entry]] = True
-            entry = self.parents[entry]
-        return row
+    def _intervals(self) -> tuple[list[int], list[int]]:
+        """By entry the numbers of its tokens and of all after them, were the tree walked depth first."""
+        sizes = [self.n_tokens(entry) for entry in range(len(self))]
+        for entry in reversed(range(len(self))):
+            if self.parents[entry] != ROOT:
+                sizes[self.parents[entry]] += sizes[entry]
+        enter, free = list[int](), {ROOT: 0}
+        for entry, parent in enumerate(self.parents):
+            enter.append(free[parent])
+            free[parent] += sizes[entry]
+            free[entry] = enter[entry] + self.n_tokens(entry)
+        return enter, [first + size for first, size in zip(enter, sizes, strict=True)]

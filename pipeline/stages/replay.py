@@ -146,7 +146,8 @@ class ReplayStage:
         found = await self._verified(started, decoded)
         if self._draws:
             asked = [t.question for t in started]
-            drawn |= await self._draws.answers(asked, decoded.verifier_overview, decoded.pictures)
+            with self._verifier.busy.asking() if self._verifier else nullcontext():
+                drawn |= await self._draws.answers(asked, decoded.verifier_overview, decoded.pictures)
         return [
             self._judge(t, tree, decoded, found[t.trajectory_id]) if t.video else _unjudged(t, None)
             for t in trajectories

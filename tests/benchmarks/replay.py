@@ -7,10 +7,11 @@ encodes each picture once; `separate`, a prefill for each that starts from pixel
     python -m tests.benchmarks.replay [--quick] [--json FILE]          on the CPU, with the embedded model
     python -m tests.benchmarks.replay --model qwen_7b [--json FILE]    on a GPU, random weights, Qwen2.5-VL-7B's shape
 
-Exit status 1 where `shared` reads not 3 times fewer tokens than `separate`, or takes not 2.5 times less time, or where
-its probabilities differ by more than 1e-3 (float32; in bfloat16 the difference is told). It also tells for which share
-of the time the model read, and did not wait for pictures to be decoded and resized; on a GPU the tokens a second as a
-share of one plain prefill's, too, and peak memory.
+Exit status 1 where, on the CPU, `shared` reads not 3 times fewer tokens than `separate`, or takes not 2.5 times less
+time, or where its probabilities differ by more than 1e-3 (float32; in bfloat16 the difference is told). On a GPU there
+is no bar: what is possible follows from the count of tokens, which is told. For each way the share of the time in which
+the model worked (on a GPU by its own events), and on a GPU peak memory; for `shared` also how long it waited for
+pictures to be decoded and resized, and on a GPU its tokens a second as a share of one plain prefill's.
 """
 
 import argparse
@@ -35,19 +36,24 @@ from pipeline.models.chat import ChoiceQuestion, Pictures, Scores
 from pipeline.models.encoding import ChatEncoder
 from pipeline.models.features import PicturePixels, tried_features
 from pipeline.models.pictures_ahead import PicturesAhead
-from pipeline.models.prefill import Asked, SeparatePrefill
+from pipeline.models.prefill import SeparatePrefill, asked_of
 from pipeline.models.scoring import softmax
 from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
 from pipeline.stages.verify import Columns, Replayed, Verifier
 from prompts.judging import ONCE_BY_LETTER
 from schemas.captions import Picture
 from schemas.video import Frame
-from tests.benchmarks.replay_models import MODELS
+from tests.benchmarks.model_clock import CpuClock, GpuClock, watch
+from tests.benchmarks.replay_count import possible
+from tests.benchmarks.replay_models import MODELS, NEED_GPU
 from tests.stages.test_checks import ANSWER, trajectory, turn, zoom
 
 OVERVIEW, ATTEMPTS, ZOOMS, ZOOM_FRAMES = 64, 4, 3, 16
-OVERVIEW_SIZE, ZOOM_SIZE = (224, 126), (448, 252)
+SIZES = {"small": ((224, 126), (448, 252)), "qwen_7b": ((448, 252), (448, 252))}
+"""Of the pictures of an overview and of a zoom. The embedded model makes as many tokens of each."""
+
 TOKENS_BAR, TIME_BAR, EXACT = 3.0, 2.5, 1e-3
+Sizes = tuple[tuple[int, int], tuple[int, int]]
 PROBABILITIES = ("p_gold_blind", "p_gold_overview", "p_gold_evidence", "p_gold_zooms_only")
 
 
@@ -65,6 +71,7 @@ class Scorer:
         ahead: PicturesAhead | None = None,
     ) -> None:
         self._prefill, self._encoder, self._one_by_one, self._ahead = prefill, encoder, one_by_one, ahead
+        self.possible = 1.0
 
     @property
     def waited_s(self) -> float:
@@ -76,7 +83,8 @@ class Scorer:
 
     def score(self, probes: Sequence[ChoiceQuestion]) -> Scores:
         before, waited_before = self.tokens_read, self.waited_s
-        asked = [Asked(self._encoder.rendered(probe.messages), probe.choices) for probe in probes]
+        asked = asked_of(self._encoder, probes)
+        self.possible = possible(self._encoder, asked)
         calls = [[each] for each in asked] if self._one_by_one else [asked]
         scored = [one for call in calls for one in self._prefill.log_probabilities(call)]
         probabilities = [softmax([sum(logs) for logs in of_choices]) for of_choices in scored]
@@ -86,10 +94,12 @@ class Scorer:
 class Case:
     """A video's pictures and the attempts at one question about it; new pictures for each round."""
 
-    def __init__(self, seed: int, overview: int, zoom_frames: int) -> None:
-        self._dice = np.random.default_rng(seed)
+    def __init__(self, seed: int, frames: tuple[int, int], sizes: Sizes) -> None:
+        """frames: of the overview, of a zoom; sizes: of their pictures."""
+        overview, zoom_frames = frames
+        self._dice, self._sizes = np.random.default_rng(seed), sizes
         self._pictures: list[Picture] = []
-        self.overview = tuple(self._frame(i, float(i), OVERVIEW_SIZE) for i in range(overview))
+        self.overview = tuple(self._frame(i, float(i), sizes[0]) for i in range(overview))
         self.attempts = [self._attempt(number, zoom_frames) for number in range(ATTEMPTS)]
         self.pictures = Pictures(self._pictures)
 
@@ -98,7 +108,8 @@ class Case:
         base = 1000 * (number + 1)
         frames = {
             f"{k}.0": tuple(
-                self._frame(base + 100 * k + i, 10 * k + i / 2 + number / 100, ZOOM_SIZE) for i in range(zoom_frames)
+                self._frame(base + 100 * k + i, 10 * k + i / 2 + number / 100, self._sizes[1])
+                for i in range(zoom_frames)
             )
             for k in range(ZOOMS)
         }
@@ -122,10 +133,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
+    if arguments.model in NEED_GPU and not torch.cuda.is_available():
+        raise SystemExit(f"--model {arguments.model} needs a GPU, and torch finds none here")
     model, encoder = MODELS[arguments.model]()
     overview, zoom_frames = (OVERVIEW // 4, ZOOM_FRAMES // 4) if arguments.quick else (OVERVIEW, ZOOM_FRAMES)
     rounds = 1 if arguments.quick else arguments.rounds
-    figures = measured(model, encoder, arguments.batch_tokens, rounds, (overview, zoom_frames))
+    figures = measured(
+        model, encoder, arguments.batch_tokens, rounds, ((overview, zoom_frames), SIZES[arguments.model])
+    )
     report(Console(width=140), figures)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
@@ -133,7 +148,7 @@ def main() -> int:
 
 
 def measured(
-    model: Any, encoder: ChatEncoder, batch_tokens: int, rounds: int, frames: tuple[int, int]
+    model: Any, encoder: ChatEncoder, batch_tokens: int, rounds: int, of_case: tuple[tuple[int, int], Sizes]
 ) -> dict[str, Any]:
     """Figures of each way: tokens and median seconds for all attempts at a question; and whether the bars are met."""
     gpu = model.device.type == "cuda"
@@ -150,18 +165,20 @@ def measured(
         "kept features": lambda: shared(one_by_one=True),
         "separate": lambda: Scorer(SeparatePrefill(model, encoder), encoder, one_by_one=True),
     }
-    if gpu:
-        torch.cuda.reset_peak_memory_stats()
+    clock = GpuClock() if gpu else CpuClock()
+    watch(model, clock)
     runs: dict[str, list[Timed]] = {way: [] for way in ways}
     for number in range(rounds + 1):  # the first warms up
-        case = Case(number, *frames)
+        case = Case(number, *of_case)
         for way, make in ways.items():
-            runs[way].append(timed(make(), case, gpu))
+            runs[way].append(timed(make(), case, clock))
     figures: dict[str, Any] = {
         way: {
             "seconds": median(one.seconds for one in of_way[1:]),
             "waited_s": median(one.waited_s for one in of_way[1:]),
             "tokens": of_way[-1].tokens,
+            "in_model": median(one.in_model_s / one.seconds for one in of_way[1:]),
+            "peak_gib": max(one.peak_gib for one in of_way[1:]),
         }
         for way, of_way in runs.items()
     }
@@ -169,40 +186,46 @@ def measured(
     figures |= {
         "attempts": ATTEMPTS,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "possible": runs["shared"][-1].possible,
         "fewer_tokens": other["tokens"] / own["tokens"],
         "less_time": other["seconds"] / own["seconds"],
         "difference": max(
             difference(a.columns, b.columns) for a, b in zip(runs["shared"], runs["separate"], strict=True)
         ),
-        "busy": 1 - own["waited_s"] / own["seconds"],
         "attempts_per_s": ATTEMPTS / own["seconds"],
     }
     if gpu:
         figures |= on_gpu(model, own)
     exact = figures["difference"] <= EXACT or model.dtype != torch.float32
-    figures["met"] = figures["fewer_tokens"] >= TOKENS_BAR and figures["less_time"] >= TIME_BAR and exact
+    fast = figures["fewer_tokens"] >= TOKENS_BAR and figures["less_time"] >= TIME_BAR
+    figures["met"] = exact and (fast or gpu)
     return figures
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Of the verifier for all attempts. waited_s: of the seconds, those that the model waited for pictures."""
+    """Of the verifier for all attempts. waited_s: of the seconds, those that the model waited for pictures; in_model_s:
+    those in which it worked. possible: see there."""
 
     seconds: float
     waited_s: float
+    in_model_s: float
+    peak_gib: float
     tokens: int
+    possible: float
     columns: list[Columns]
 
 
-def timed(scorer: Scorer, case: Case, gpu: bool) -> Timed:
+def timed(scorer: Scorer, case: Case, clock: GpuClock | CpuClock) -> Timed:
     """A new scorer knows no picture yet; its own trials count for nothing."""
+    clock.taken()
     before, waited_before, began = scorer.tokens_read, scorer.waited_s, time.perf_counter()
     found = asyncio.run(Verifier(scorer, ONCE_BY_LETTER).columns(case.attempts, case.overview, case.pictures))
-    if gpu:
-        torch.cuda.synchronize()
+    in_model_s, peak_gib = clock.taken()
     seconds = time.perf_counter() - began
     columns = [one for one in found if isinstance(one, dict)]
-    return Timed(seconds, scorer.waited_s - waited_before, scorer.tokens_read - before, columns)
+    waited_s, tokens = scorer.waited_s - waited_before, scorer.tokens_read - before
+    return Timed(seconds, waited_s, in_model_s, peak_gib, tokens, scorer.possible, columns)
 
 
 def difference(these: Sequence[Columns], those: Sequence[Columns]) -> float:
@@ -218,8 +241,7 @@ def _all(columns: Columns) -> list[float]:
 
 
 def on_gpu(model: Any, own: dict[str, Any]) -> dict[str, Any]:
-    """Tokens a second, against one plain causal prefill of 16,384 text tokens on the same card; peak memory."""
-    peak = torch.cuda.max_memory_allocated()
+    """Tokens a second, against one plain causal prefill of 16,384 text tokens on the same card."""
     tokens = torch.randint(0, 300, (1, 16384), device=model.device)
     seconds = []
     for _ in range(4):
@@ -235,7 +257,6 @@ def on_gpu(model: Any, own: dict[str, Any]) -> dict[str, Any]:
         "tokens_per_s": reached,
         "plain_tokens_per_s": plain,
         "share_of_plain": reached / plain,
-        "peak_gib": peak / 2**30,
         "card": torch.cuda.get_device_name(),
     }
 
@@ -243,25 +264,25 @@ def on_gpu(model: Any, own: dict[str, Any]) -> dict[str, Any]:
 def report(console: Console, figures: dict[str, Any]) -> None:
     """A table of the ways, and the bars."""
     table = Table(title=f"all probabilities of {figures['attempts']} attempts at a question, {figures['dtype']}")
-    for column in ("prefill", "tokens", "seconds", "seconds an attempt"):
+    for column in ("prefill", "tokens", "seconds", "seconds an attempt", "in the model", "peak GiB"):
         table.add_column(column, justify="left" if column == "prefill" else "right")
     for way in ("shared", "kept features", "separate"):
         one = figures[way]
-        table.add_row(way, f"{one['tokens']:,}", f"{one['seconds']:.2f}", f"{one['seconds'] / figures['attempts']:.2f}")
+        seconds = [f"{one['seconds']:.2f}", f"{one['seconds'] / figures['attempts']:.2f}"]
+        peak = f"{one['peak_gib']:.1f}" if one["peak_gib"] else "-"
+        table.add_row(way, f"{one['tokens']:,}", *seconds, f"{one['in_model']:.1%}", peak)
     console.print(table)
+    bars = ("", "") if "card" in figures else (f" (bar {TOKENS_BAR})", f" (bar {TIME_BAR})")
     console.print(
-        f"shared against separate: {figures['fewer_tokens']:.2f} times fewer tokens (bar {TOKENS_BAR}), "
-        f"{figures['less_time']:.2f} times less time (bar {TIME_BAR}), "
+        f"shared against separate: {figures['fewer_tokens']:.2f} times fewer tokens{bars[0]}, of "
+        f"{figures['possible']:.2f} that the count allows; {figures['less_time']:.2f} times less time{bars[1]}; "
         f"probabilities differ by {figures['difference']:.1e} at most"
     )
-    console.print(
-        f"shared: the model read for {figures['busy']:.1%} of the time, and waited for pictures for "
-        f"{figures['shared']['waited_s']:.2f} s"
-    )
+    console.print(f"shared: waited for pictures for {figures['shared']['waited_s']:.2f} s")
     if "card" in figures:
         console.print(
             f"{figures['card']}: {figures['attempts_per_s']:.2f} attempts/s, {figures['tokens_per_s']:,.0f} tokens/s, "
-            f"{figures['share_of_plain']:.0%} of one plain prefill's; {figures['peak_gib']:.1f} GiB at most"
+            f"{figures['share_of_plain']:.0%} of one plain prefill's"
         )
     console.print("every bar met" if figures["met"] else "[red]a bar is missed[/red]")
 

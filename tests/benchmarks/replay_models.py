@@ -66,3 +66,4 @@ def qwen_7b() -> tuple[Any, ChatEncoder]:
 
 
 MODELS = {"small": small, "qwen_7b": qwen_7b}
+NEED_GPU = {"qwen_7b"}

@@ -34,13 +34,15 @@ def by_hand(model: LocalModel, question: ChoiceQuestion) -> list[float]:
     """Each choice by a forward pass of its own over prompt and choice, tokenised and expanded by the processor."""
     processor, network = model._encoder._processor, model._model
     text = model._encoder.rendered(question.messages).text
-    lead = " " if text.endswith("Assistant:") else ""
+    lead, end = (" ", "<end_of_utterance>") if text.endswith("Assistant:") else ("", "<|im_end|>")
+    if all(len(choice) == 1 for choice in question.choices):  # letters, which no other continues
+        end = ""
     pictures = [part for message in question.messages for part in message.parts if isinstance(part, bytes)]
     opened = [[Image.open(io.BytesIO(p)) for p in pictures]] if pictures else None
     n_prompt = processor(text=[text], images=opened, return_tensors="pt")["input_ids"].shape[1]
     sums = []
     for choice in question.choices:
-        inputs = processor(text=[text + lead + choice], images=opened, return_tensors="pt")
+        inputs = processor(text=[text + lead + choice + end], images=opened, return_tensors="pt")
         with torch.no_grad():
             log_probs = network(**inputs).logits[0].log_softmax(-1)
         ids = inputs["input_ids"][0]

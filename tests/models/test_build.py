@@ -52,7 +52,7 @@ def test_a_local_models_reply_is_found_among_the_calls(tmp_path: Path, model_pat
 
 def test_a_verifier_compares_means_per_token_where_the_job_says_so(tmp_path: Path, model_path: Path) -> None:
     calls, question = CallStore(str(tmp_path)), probe([jpeg(1)], choices=("red", "The answer is blue"))
-    plain = Verifier(path=str(model_path), device="cpu", answer_by="text")
-    by_sum, by_mean = (scorer(v, calls) for v in (plain, plain.model_copy(update={"per_token": True})))
+    plain = Verifier(path=str(model_path), device="cpu", answer_by="text", per_token=False)
+    by_sum, by_mean = (scorer(v, calls) for v in (plain, plain.model_copy(update={"per_token": None})))
     assert by_sum is not None and by_mean is not None
     assert by_mean.choice_probabilities([question])[0][1] > by_sum.choice_probabilities([question])[0][1]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
+from pipeline.models import shown
 from pipeline.models.chat import ChatMessage
 from pipeline.models.encoding import ChatEncoder, Rendered, without_pixels
 from schemas.errors import Rejected
@@ -35,9 +36,9 @@ def test_choices_follow_the_chat(encoder: ChatEncoder) -> None:
     asked = encoder.rendered(chat([jpeg(0)]))
     choices = ("A", "The answer is B")
     shared, endings = encoder.endings(asked, choices)
-    assert shared == len(plain(encoder, asked.text)) == len(endings[0]) - 1
-    for choice, tokens in zip(choices, endings, strict=True):
-        assert list(tokens) == plain(encoder, asked.text + asked.lead + choice)
+    assert shared == len(plain(encoder, asked.text)) == len(endings[0].tokens) - 2
+    for choice, ending in zip(choices, endings, strict=True):
+        assert list(ending.tokens) == plain(encoder, asked.text + asked.lead + choice + asked.end)
 
 
 def test_a_token_across_the_boundary_is_scored_as_the_tokenizer_writes_it(encoder: ChatEncoder) -> None:
@@ -45,7 +46,7 @@ def test_a_token_across_the_boundary_is_scored_as_the_tokenizer_writes_it(encode
     spaced = Rendered(encoder.rendered(chat([])).text + " ", "", ())
     shared, endings = encoder.endings(spaced, ("A", "B"))
     assert shared == len(plain(encoder, spaced.text)) - 1
-    assert [encoder.tokenizer.decode(tokens[shared:]) for tokens in endings] == [" A", " B"]
+    assert [encoder.tokenizer.decode(ending.tokens[shared:]) for ending in endings] == [" A", " B"]
 
 
 def test_a_chat_is_put_together_as_the_processor_writes_it(encoder: ChatEncoder) -> None:
@@ -96,3 +97,46 @@ def test_a_template_without_system_role_gets_it_in_the_first_message(processor: 
     finally:
         processor.chat_template = original
     assert text.index("Answer briefly.") < text.index(processor.image_token) < text.index("What?")
+
+
+def test_a_text_that_another_goes_on_from_ends_with_the_turn(encoder: ChatEncoder) -> None:
+    asked = encoder.rendered(chat([jpeg(0)]))
+    choices = ("red", "red and blue")
+    shared, endings = encoder.endings(asked, choices)
+    tails = [encoder.tokenizer.decode(ending.tokens[shared:]) for ending in endings]
+    assert tails == [asked.lead + choice + asked.end for choice in choices]
+    assert asked.end == encoder.tokenizer.eos_token
+    _, letters = encoder.endings(asked, ("A", "B"))
+    assert all(ending.text == asked.text + asked.lead + letter for letter, ending in zip("AB", letters, strict=True))
+
+
+def test_a_long_prompt_is_put_into_tokens_once(encoder: ChatEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    kind, asked = type(encoder.tokenizer), encoder.rendered(chat([jpeg(0)] * 30, "What?"))
+    tokenize = kind.__call__
+
+    def watched(self: Any, text: str, **settings: Any) -> Any:
+        written.append(text)
+        return tokenize(self, text, **settings)
+
+    monkeypatch.setattr(kind, "__call__", watched)
+    _, endings = encoder.endings(asked, ("A", "B", "C", "D"))
+    assert sum(text.count(encoder.placeholder or "") for text in written) < 2 * 30
+    assert [list(e.tokens) for e in endings] == [plain(encoder, e.text) for e in endings]
+
+
+def test_chats_that_show_the_same_pictures_open_each_once(
+    encoder: ChatEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bytes] = []
+    by_hand = shown._opened
+
+    def watched(picture: bytes) -> Any:
+        opened.append(picture)
+        return by_hand(picture)
+
+    monkeypatch.setattr(shown, "_opened", watched)
+    pictures = [jpeg(0), jpeg(1, 40, 40)]
+    first, second = encoder.all_rendered([chat(pictures), chat(pictures[::-1])])
+    assert opened == pictures
+    assert first.pictures == second.pictures[::-1] and [p.size for p in first.pictures] == [(64, 48), (40, 40)]

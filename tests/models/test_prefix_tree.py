@@ -61,7 +61,11 @@ def test_a_token_attends_to_what_comes_before_it_in_its_own_sequence_alone(
         batch = layout.batch(at, budget)
         entries = [*cached, *batch]
         owners = [(entry, part) for entry in entries for part in range(layout.n_tokens(entry))]
-        mask = layout.mask(cached, batch)
+        enter, leave = layout.reaches(entries)
+        own = enter[-len(layout.tokens(batch)) :, None]
+        mask = (enter <= own) & (own < leave)
+        if layout.unbranched(entries):
+            assert (mask == np.tri(*mask.shape, mask.shape[1] - len(mask), dtype=np.bool_)).all()
         assert mask.shape == (len(layout.tokens(batch)), len(owners))
         for row, (entry, part) in zip(mask, owners[len(owners) - len(mask) :], strict=True):
             path = next(path for path in paths if entry in path)
@@ -72,3 +76,9 @@ def test_a_token_attends_to_what_comes_before_it_in_its_own_sequence_alone(
             assert {owner for owner, attends in zip(owners, row, strict=True) if attends} == set(expected)
         cached = [entry for entry in entries if layout.last_uses[entry] >= batch.stop]
         at = batch.stop
+
+
+def test_a_stretch_is_unbranched_from_a_beginning_to_its_first_branch() -> None:
+    layout, _ = grown([[1, "picture", 2], [1, 2]])
+    assert layout.unbranched(range(3)) and layout.unbranched([0, 3])
+    assert not layout.unbranched(range(4)) and not layout.unbranched([1, 2])

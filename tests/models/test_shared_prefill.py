@@ -1,19 +1,23 @@
 """What one prefill for many prompts says is what a prefill for each says, and it reads far less."""
 
+import weakref
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from pipeline.models import local, shared_prefill
 from pipeline.models.chat import ChatMessage, ChoiceQuestion
-from pipeline.models.features import PictureFeatures, PicturePixels
+from pipeline.models.features import PictureFeatures, PicturePixels, tried_features
 from pipeline.models.local import LocalModel
+from pipeline.models.memory import Full, within_memory
 from pipeline.models.pictures_ahead import PicturesAhead
-from pipeline.models.prefill import Asked, LogProbabilities, SeparatePrefill
+from pipeline.models.prefill import Asked, LogProbabilities, SeparatePrefill, asked_of
 from pipeline.models.shared_prefill import SharedPrefill, tried_sharing
-from schemas.errors import Rejected
+from schemas.errors import Rejected, UserError
 from tests.models.chats import LETTERS, jpeg, probe
 from tests.models.test_local import LIKE, WORDS, mixed_probes, one
 
@@ -31,7 +35,7 @@ def growing(n: int, choices: tuple[str, ...] = LETTERS) -> list[ChoiceQuestion]:
 
 
 def asked(model: LocalModel, probes: list[ChoiceQuestion]) -> list[Asked]:
-    return [Asked(model._encoder.rendered(p.messages), p.choices) for p in probes]
+    return asked_of(model._encoder, probes)
 
 
 def sight_of(model: LocalModel) -> PictureFeatures | PicturePixels:
@@ -47,9 +51,7 @@ def flat(scored: list[LogProbabilities]) -> list[float]:
 def test_shared_prefixes_give_what_separate_prefills_give(any_model: LocalModel, budget: int) -> None:
     """Of every class: in batches that cut the prompts anywhere, by pixels and by features."""
     network, encoder = any_model._model, any_model._encoder
-    if not isinstance(any_model._prefill, SharedPrefill):
-        assert network.config.model_type == "llava_onevision"  # a picture has other tokens alone than in company
-        return
+    assert isinstance(any_model._prefill, SharedPrefill)
     probes = asked(any_model, [*growing(4), *growing(3, WORDS), *mixed_probes()])
     expected = flat(SeparatePrefill(network, encoder).log_probabilities(probes))
     for sight in {any_model._prefill._sight, PicturePixels(network, PicturesAhead(encoder))}:
@@ -75,7 +77,7 @@ def test_letters_cost_nothing_and_words_share_their_beginning(model: LocalModel)
     assert read(probe([jpeg(1)])) == bare
     _, endings = model._encoder.endings(model._encoder.rendered(probe([jpeg(1)]).messages), LIKE)
     assert read(probe([jpeg(1)], choices=LIKE)) - bare <= sum(
-        len(set(column)) for column in zip(*endings, strict=False)
+        len(set(column)) for column in zip(*(ending.tokens for ending in endings), strict=False)
     )
     assert max(one(model, probe([jpeg(1)], choices=LIKE))) < 0.99
 
@@ -122,6 +124,64 @@ def test_a_probe_too_large_for_the_memory_is_rejected(
     with pytest.raises(Rejected, match="tokens: full") as caught:
         prefill.log_probabilities(asked(model, [probe([])]))
     assert caught.value.kind == "out_of_memory"
+    assert caught.value.__cause__ is None and caught.value.__context__ is None  # they would hold tensors
+
+
+def test_memory_may_run_out_after_the_forward_pass(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While what is wanted is told, or what is kept is copied."""
+    probes = asked(model, growing(4))
+    expected = flat(SharedPrefill(model._model, model._encoder, sight_of(model), 500).log_probabilities(probes))
+    for name, method in (("_chosen", False), ("_left", True)):
+        owner = SharedPrefill if method else shared_prefill
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, failing_once(getattr(owner, name)))
+            small = SharedPrefill(model._model, model._encoder, sight_of(model), 500)
+            assert flat(small.log_probabilities(probes)) == pytest.approx(expected, abs=1e-5)
+            assert small._max_batch_tokens < 500
+
+
+def failing_once(run: Any) -> Any:
+    failed: list[bool] = []
+
+    def wrapped(*arguments: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise torch.cuda.OutOfMemoryError("full")
+        return run(*arguments)
+
+    return wrapped
+
+
+def test_no_tensor_of_a_failed_attempt_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When memory is given back, they are gone."""
+    made: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+
+    def too_much() -> None:
+        tensor = torch.zeros(3)
+        made.append(weakref.ref(tensor))
+        raise torch.cuda.OutOfMemoryError("full")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(made[0]() is not None))
+    assert within_memory(too_much) == Full("full") and alive == [False]
+    assert within_memory(lambda: 3) == 3
+
+
+def test_a_trial_without_memory_is_no_verdict_on_the_model(
+    model: LocalModel, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(**inputs: Any) -> Any:
+        raise torch.cuda.OutOfMemoryError("full")
+
+    sight = sight_of(model)
+    monkeypatch.setattr(model._model, "forward", no_memory)
+    with pytest.raises(Rejected, match="full"):
+        tried_sharing(model._model, model._encoder, sight, 100)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        tried_features(model._model, model._encoder, PicturesAhead(model._encoder))
+    monkeypatch.setattr(local, "load", lambda *_: (model._model, model._encoder._processor))
+    with pytest.raises(UserError, match="leaves no memory on cpu for a prompt"):
+        LocalModel(str(model_path), device="cpu")
 
 
 @pytest.mark.parametrize(

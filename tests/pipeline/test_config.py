@@ -71,7 +71,7 @@ def test_a_model_with_a_path_is_local_and_a_verifiers_path_is_relative_to_the_jo
     placed = config.relative_to(tmp_path)
     assert isinstance(placed.captioner, Local) and isinstance(placed.verifier, Verifier)
     assert placed.captioner.path == placed.verifier.path == str(tmp_path / "m")
-    assert (placed.verifier.answer_by, placed.verifier.per_token) == ("text", False)
+    assert (placed.verifier.answer_by, placed.verifier.by_mean) == ("text", True)
 
 
 @pytest.mark.parametrize(
