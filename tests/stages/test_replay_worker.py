@@ -70,3 +70,4 @@ def test_the_footer_tells_how_the_verifiers_time_went(tmp_path: Path) -> None:
     assert replayed(settings, store, rows).verifier == "tiny"
     footer = store.footer("replay", 0)
     assert 0 < footer["verifier_busy_s"] <= footer["seconds"] and 0 <= footer["verifier_waiting_s"] <= footer["seconds"]
+    assert (footer["verifier_shared_prefixes"], footer["verifier_kept_features"]) == (1, 1)  # how it was found to read
