@@ -21,19 +21,20 @@ def head_in_float32(model: Any) -> Iterator[None]:
     if not isinstance(head, torch.nn.Linear) or head.weight.dtype not in (torch.bfloat16, torch.float16):
         yield
         return
-    own = head.__dict__.get("forward")
-    head.forward = partial(_logits, head)  # type: ignore[method-assign]
+    own = vars(head).get("forward")
+    vars(head)["forward"] = partial(_logits, head)
     try:
         yield
     finally:
-        del head.forward
+        del vars(head)["forward"]
         if own is not None:
-            head.forward = own
+            vars(head)["forward"] = own
 
 
 def _logits(head: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
     """hidden: (..., features)."""
     wide = hidden.float()
-    parts = [torch.nn.functional.linear(wide, rows.float()) for rows in head.weight.split(_ROWS)]
+    starts = range(0, len(head.weight), _ROWS)
+    parts = [torch.nn.functional.linear(wide, head.weight[at : at + _ROWS].float()) for at in starts]
     logits = torch.cat(parts, dim=-1)
     return logits if head.bias is None else logits + head.bias.float()

@@ -72,6 +72,7 @@ class ReplayStage:
     ) -> None:
         self._protocol = protocol
         self._verifier = Verifier(scorer, asking) if scorer else None
+        self._reading: dict[str, bool] = getattr(scorer, "reading", {})
         self._reply_text = reply_text
         self._view = view
         self._search = Search(protocol, view, embedder)
@@ -103,11 +104,14 @@ class ReplayStage:
         return await self._with_answers(trajectories, found, drawn)
 
     def seconds(self) -> dict[str, float]:
-        """How the verifier's time went since this was last asked, for the shard's footer: see `Busy`."""
+        """How the verifier's time went since this was last asked, for the shard's footer: see `Busy`. And, as 0 or 1,
+        what it was found to be able to do: see `LocalModel.reading`."""
         if self._verifier is None:
             return {}
         busy_s, waiting_s = self._verifier.busy.taken()
-        return {"verifier_busy_s": round(busy_s, 3), "verifier_waiting_s": round(waiting_s, 3)}
+        return {"verifier_busy_s": round(busy_s, 3), "verifier_waiting_s": round(waiting_s, 3)} | {
+            f"verifier_{name}": float(can) for name, can in self._reading.items()
+        }
 
     async def _with_answers(
         self, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict], drawn: Mapping[str, Sequence[str]]

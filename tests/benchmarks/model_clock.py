@@ -35,7 +35,8 @@ class GpuClock:
         self._depth = 0
 
     def run(self, work: Callable[[], Any]) -> Any:
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        event: Any = torch.cuda.Event  # untyped in torch
+        begin, end = event(enable_timing=True), event(enable_timing=True)
         begin.record()
         self._depth += 1
         try:

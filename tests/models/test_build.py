@@ -10,7 +10,7 @@ from pipeline.models.build import chat_model, scorer
 from pipeline.models.calls import CallStore
 from pipeline.models.local import LocalModel
 from prompts.protocols import protocol
-from schemas.config import Demo, Local, Verifier
+from schemas.config import Demo, DemoVerifier, Local, Verifier
 from schemas.errors import UserError
 from tests.models.chats import chat, jpeg, probe
 
@@ -56,3 +56,13 @@ def test_a_verifier_compares_means_per_token_where_the_job_says_so(tmp_path: Pat
     by_sum, by_mean = (scorer(v, calls) for v in (plain, plain.model_copy(update={"per_token": None})))
     assert by_sum is not None and by_mean is not None
     assert by_mean.choice_probabilities([question])[0][1] > by_sum.choice_probabilities([question])[0][1]
+
+
+def test_the_embedded_verifier_compares_means_where_it_is_told_to(
+    tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "DEMO_FOLDER", model_path)
+    calls, question = CallStore(str(tmp_path)), probe([jpeg(1)], choices=("red", "The answer is blue"))
+    by_sum, by_mean = (scorer(DemoVerifier(backend="demo", per_token=mean), calls) for mean in (False, True))
+    assert by_sum is not None and by_mean is not None
+    assert by_mean.score([question]).probabilities[0][1] > by_sum.score([question]).probabilities[0][1]

@@ -77,6 +77,10 @@ def test_per_token_compares_means(model_path: Path) -> None:
     assert one(mean, question)[1] > one(summed, question)[1]
 
 
+def test_it_is_told_how_a_model_reads(model: LocalModel) -> None:
+    assert model.reading == {"shared_prefixes": True, "kept_features": True}
+
+
 def test_a_bad_prompt_is_rejected(model: LocalModel) -> None:
     with pytest.raises(Rejected, match="cannot be decoded") as caught:
         one(model, probe([b"no jpeg"]))

@@ -65,7 +65,7 @@ def test_a_token_attends_to_what_comes_before_it_in_its_own_sequence_alone(
         own = enter[-len(layout.tokens(batch)) :, None]
         mask = (enter <= own) & (own < leave)
         if layout.unbranched(entries):
-            assert (mask == np.tri(*mask.shape, mask.shape[1] - len(mask), dtype=np.bool_)).all()
+            assert (mask == np.tri(len(mask), mask.shape[1], mask.shape[1] - len(mask), dtype=np.bool_)).all()
         assert mask.shape == (len(layout.tokens(batch)), len(owners))
         for row, (entry, part) in zip(mask, owners[len(owners) - len(mask) :], strict=True):
             path = next(path for path in paths if entry in path)

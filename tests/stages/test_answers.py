@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -221,6 +222,18 @@ def test_the_pass_rate_of_an_open_question_is_the_share_of_drawn_answers_that_ar
     none = ReplayStage(ZOOM_CHAT, Reader(), lambda key: None, draws=Draws(ScriptedModel(lambda m, s: "!refusal"), 2))
     (refused,) = verdicts(none, tree, trajectory)
     assert (refused.pass_rate, refused.n_rollouts) == (None, 0)
+
+
+def test_the_time_in_which_answers_are_drawn_counts_as_busy(zoomed: tuple[CaptionTree, Trajectory]) -> None:
+    tree, trajectory = zoomed
+
+    def slow(messages: Sequence[ChatMessage], sample: int) -> str:
+        time.sleep(0.1)
+        return "a lamp"
+
+    stage = ReplayStage(ZOOM_CHAT, Reader(), lambda key: None, draws=Draws(ScriptedModel(slow), 3))
+    verdicts(stage, tree, trajectory)
+    assert stage.seconds()["verifier_busy_s"] >= 0.3
 
 
 def test_the_pass_rate_of_a_question_of_choice_is_its_probability(zoomed: tuple[CaptionTree, Trajectory]) -> None:

@@ -72,6 +72,7 @@ def test_the_footer_tells_how_the_verifiers_time_went(tmp_path: Path) -> None:
     assert replayed(settings, store, rows).verifier == "tiny"
     footer = store.footer("replay", 0)
     assert 0 < footer["verifier_busy_s"] <= footer["seconds"] and 0 <= footer["verifier_waiting_s"] <= footer["seconds"]
+    assert (footer["verifier_shared_prefixes"], footer["verifier_kept_features"]) == (1, 1)  # how it was found to read
 
 
 def test_a_closed_worker_leaves_no_thread_of_its_models(tmp_path: Path) -> None:
