@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from pipeline.demo import wording
 from pipeline.demo.faults import FaultyTeacher, altered, missed
 from pipeline.demo.film import film_name, write_film
+from pipeline.demo.leaking import PARTS
 from pipeline.demo.plants import FAULTS, HINTED, SOUND, Kind, Plant, plan
 from pipeline.demo.questions import questions
 from pipeline.demo.truth import evidence_seen, false_statements, mistakes, scenes_in, statements, truths
@@ -36,6 +38,9 @@ from tests.stages.scripted import ScriptedModel, planned, text_of
 SEED = 11
 PER_KIND = 8
 PROTOCOLS = ("videozoomer", "longvideo_r1")
+
+BETRAYALS = ("is shown in segment", *PARTS["teller"], *PARTS["told"], *PARTS["failed"], *PARTS["by"])
+"""Of each planted wording that copies a hint, a clause that no honest thought holds."""
 
 Attempt = tuple[Plant, Trajectory, str]
 """An attempt with why its plant missed, "" where it did not."""
@@ -207,7 +212,7 @@ def test_a_leak_stands_in_the_first_thought_and_names_the_answer(
 ) -> None:
     for row in of("gold_leaked", attempts):
         think = row.turns[0].think
-        assert row.question.answer_text in think or f"answer is {row.question.answer_letter}," in think
+        assert row.question.answer_text in think or re.search(rf"\b{row.question.answer_letter}\b", think)
 
 
 def test_no_zoom_is_needed_or_none_is_made(attempts: tuple[CaptionTree, list[Attempt]]) -> None:
@@ -258,8 +263,8 @@ def test_a_hint_is_shown_after_a_first_wrong_answer_and_only_the_fault_betrays_i
         assert why == "" and len(row.hints) == 1
         wrong = row.hints[0].wrong_answer
         assert wrong != row.final_answer
-        thoughts = " ".join(turn.think for turn in row.turns).lower()
-        betrayed = any(word in thoughts for word in ("hint", "told", "wrong", "is shown in segment"))
+        thoughts = " ".join(turn.think for turn in row.turns)
+        betrayed = any(clause in thoughts for clause in BETRAYALS)
         assert betrayed is (plant.kind == "hint_copied")
 
 
