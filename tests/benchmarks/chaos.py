@@ -1,11 +1,12 @@
 """Everything at once: a server at which nearly half of all requests go wrong, and kill -9 of the driver and of workers.
 
-    python -m tests.benchmarks.chaos [--quick] [--json FILE] [--seed N]
+    python -m tests.benchmarks.chaos [--quick] [--json FILE] [--seed N] [--rounds N]
 
 Under some 300 attempts the server answers with 429 and `Retry-After`, 500, resets, hangs, truncated JSON, empty and
 gigantic replies (`tests/server_faults.py`), while the driver is killed five times and a worker five times. Bars: the
 final rows of all stages equal those of an undisturbed run; each kind of fault took place; the only answered calls that
-are sent again were in flight at a kill, and no more than may be in flight.
+are sent again were in flight at a kill, and no more than may be in flight. With --rounds it is a soak: so many trials,
+each with a seed of its own, and every one must meet the bars.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -45,18 +47,29 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one kill of each kind, 18 attempts")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
-    setup = QUICK if options.quick else FULL
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = trial(Path(folder), setup, options.seed)
-    figures = {name: value for name, value in asdict(outcome).items() if name != "deaths"}
-    table = Table("figure", "", title="Faults of every kind, and kill -9 at random moments")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    setup, outcomes = QUICK if options.quick else FULL, list[Outcome]()
+    for seed in range(options.seed, options.seed + options.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes.append(trial(Path(folder), setup, seed))
+        Console().print(
+            table(f"Faults of every kind, and kill -9 at random moments (seed {seed})", figures(outcomes[-1]))
+        )
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2))
-    return 0 if passed(setup, outcome, every_fault=not options.quick) else 1
+        options.json.write_text(json.dumps([figures(outcome) for outcome in outcomes], indent=2))
+    return 0 if all(passed(setup, outcome, every_fault=not options.quick) for outcome in outcomes) else 1
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    return {name: value for name, value in asdict(outcome).items() if name != "deaths"}
+
+
+def table(title: str, rows: dict[str, Any]) -> Table:
+    found = Table("figure", "", title=title)
+    for name, value in rows.items():
+        found.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value))
+    return found
 
 
 if __name__ == "__main__":
