@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/zoomtrail demo $(PROTOCOL:%=--protocol %)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
