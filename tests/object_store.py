@@ -247,6 +247,7 @@ def reached(store: ObjectStore) -> Iterator[ObjectStore]:
             patch.delenv(name, raising=False)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         store.faults = lambda number, method, path: ""
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # else those of an earlier server are found again
         fs = fsspec.filesystem("s3", use_listings_cache=False)
         if fs.exists(BUCKET):
             fs.rm(BUCKET, recursive=True)

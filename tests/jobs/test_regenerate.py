@@ -164,8 +164,10 @@ def test_another_teacher_makes_the_new_rows_and_each_row_tells_its_own(scene: Sc
 def test_a_killed_regeneration_goes_on_with_its_own_settings_and_repeats_no_answered_call(
     tmp_path: Path, zoomtrail: Command, goes_on_with: str
 ) -> None:
-    with ScriptedServer(tmp_path / "calls.jsonl", careless=0.0, latency_s=0.3) as server:
-        job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=2, per_video=2, attempts=1)
+    with ScriptedServer(tmp_path / "calls.jsonl", careless=0.0, latency_s=0.6) as server:
+        # Few at a time: a dead driver's workers call on for a moment, and must not come to the end.
+        few = {"concurrency": 2}
+        job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=2, per_video=2, attempts=1, teacher=few)
         out = tmp_path / "run"
         assert zoomtrail("generate", job, "--out", out).returncode == 0
         asked = len(server.calls())

@@ -131,7 +131,7 @@ def test_keys_lead_through_list_attempts_turns_and_back(page: Server, visit: Vis
     tab.keyboard.press("Escape")
     tab.wait_for_selector(".rows")
     assert there.place.startswith("/?outcome=kept")
-    assert tab.evaluate("document.activeElement.dataset.id") == "q1@0", "back at the row that one came from"
+    there.wait("document.activeElement.dataset.id === 'q1@0'")  # back at the row that one came from
     assert not there.said
 
 

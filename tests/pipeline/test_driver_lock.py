@@ -162,21 +162,27 @@ def test_where_a_store_lets_two_create_one_lease_a_single_driver_goes_on(
     monkeypatch.setattr(driver_lock, "_SETTLE_S", 0.5)
     monkeypatch.setattr(driver_lock, "SILENCE_S", 20.0)
     monkeypatch.setattr(driver_lock, "BEAT_S", 0.2)
-    url, together, put = f"s3://{BUCKET}/run", threading.Barrier(2), Storage._put_new
+    url, together, met = f"s3://{BUCKET}/run", threading.Barrier(2), threading.local()
+    put, exists = Storage._put_new, Storage(url).fs.exists
     s3.faults = lambda number, method, path: fault
-    meet = threading.local()
+
+    def meet() -> None:
+        """Each waits once for the other."""
+        if not hasattr(met, "before"):
+            met.before = True
+            together.wait(60)
+
+    def looked(path: str) -> bool:
+        found = bool(exists(path))
+        meet()
+        return found
 
     def put_new(storage: Storage, path: str, data: bytes) -> None:
-        exists = storage.fs.exists
-        if fault == "501" and not hasattr(meet, "met"):
-            storage.fs.exists = lambda path: (exists(path), together.wait(5))[0]
-        elif not hasattr(meet, "met"):
-            together.wait(5)
-        meet.met = True
-        try:
-            put(storage, path, data)
-        finally:
-            storage.fs.exists = exists
+        if fault == "501":
+            monkeypatch.setattr(storage.fs, "exists", looked)
+        else:
+            meet()
+        put(storage, path, data)
 
     monkeypatch.setattr(Storage, "_put_new", put_new)
 
