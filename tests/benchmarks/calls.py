@@ -26,6 +26,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.bars import Bar
 from tests.benchmarks.call_server import CallServer
 from tests.benchmarks.environments import Failed, python_with, run
 
@@ -96,24 +97,6 @@ class Figures:
     lost: int
     startup_s: float
     version: str
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A figure and what it must reach, at least or at most."""
-
-    text: str
-    figure: float
-    bound: float
-    at_most: bool = False
-
-    @property
-    def met(self) -> bool:
-        return self.figure <= self.bound if self.at_most else self.figure >= self.bound
-
-    def __str__(self) -> str:
-        relation = "at most" if self.at_most else "at least"
-        return f"{'met   ' if self.met else 'MISSED'} {self.text}: {self.figure:.2f}, {relation} {self.bound:g}"
 
 
 @dataclass(frozen=True)

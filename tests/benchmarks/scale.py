@@ -31,10 +31,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.bars import Bar
 from tests.benchmarks.call_server import CallServer
 from tests.benchmarks.scale_command import Command, RayNodes, step
 from tests.benchmarks.scale_million import million
-from tests.benchmarks.scale_size import FULL, QUICK, Bar, Size
+from tests.benchmarks.scale_size import FULL, QUICK, Size
 from tests.benchmarks.scale_store import store
 from tests.benchmarks.scale_world import World
 

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.bars import Bar
 from tests.benchmarks.call_server import CallServer
 from tests.benchmarks.scale_command import Command, step
-from tests.benchmarks.scale_size import Bar, Size
+from tests.benchmarks.scale_size import Size
 from tests.benchmarks.scale_world import World
 
 ENOUGH = 10_000

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from tests.benchmarks.bars import Bar
 from tests.benchmarks.call_server import CallServer
 from tests.benchmarks.scale_command import Command
-from tests.benchmarks.scale_size import Bar, Size
+from tests.benchmarks.scale_size import Size
 from tests.benchmarks.scale_world import World
 from tests.object_store import BUCKET, ObjectStore, Seen, object_store, reached
 
