@@ -17,7 +17,7 @@ from prompts.parsing import split_text
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import spread_indices
-from prompts.template import fill
+from prompts.template import constant
 from schemas.chat import Message
 from schemas.trajectory import Action, Dialogue, Trajectory, Turn
 from schemas.video import Frame, FramePlan, PixelBudget, Video
@@ -63,7 +63,7 @@ class FrameThinker(ZoomProtocol):
     def messages(self, dialogue: Dialogue, hint: str = "") -> tuple[Message, ...]:
         count, _ = _look(dialogue.video)
         opening = (
-            message("system", (fill("framethinker_system", {"n_frames": count}),)),
+            message("system", (constant("framethinker_system", ("n_frames", count)),)),
             message("user", (question_text(dialogue.question), "\n", *_frames(dialogue.overview.frames))),
         )
 

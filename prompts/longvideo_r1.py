@@ -15,7 +15,7 @@ from prompts.parsing import forbidden, parse_step
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import spread_within
-from prompts.template import fill
+from prompts.template import constant, fill
 from schemas.chat import Message
 from schemas.question import Question
 from schemas.timeline import LEVELS, Segments, length_s, merge, overlap_s
@@ -71,7 +71,7 @@ class LongVideoR1(ZoomProtocol):
             return _observation(turn)
 
         opening = (
-            message("system", (fill("longvideo_r1_system", {"width": dialogue.overview.width}),)),
+            message("system", (constant("longvideo_r1_system", ("width", dialogue.overview.width)),)),
             message("user", (_first_turn(dialogue),)),
         )
         return conversation(self, opening, dialogue, observed, hint)

@@ -21,7 +21,7 @@ from prompts.parsing import Parts, forbidden, split_calls
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import last_instant, spread
-from prompts.template import fill
+from prompts.template import constant
 from schemas.chat import Message
 from schemas.timeline import Interval, length_s, merge, overlap_s
 from schemas.trajectory import Action, Dialogue, Observation, Trajectory, Turn
@@ -97,7 +97,7 @@ class LongVT(ZoomProtocol):
     def messages(self, dialogue: Dialogue, hint: str = "") -> tuple[Message, ...]:
         asked = f"{question_text(dialogue.question)} {_SUFFIX}{alias(dialogue.video.video_id)}"
         opening = (
-            message("system", (fill("longvt_system", {"tools": self.tools}),)),
+            message("system", (constant("longvt_system", ("tools", self.tools)),)),
             message("user", (*dialogue.overview.frames, asked)),
         )
 

@@ -24,7 +24,7 @@ from prompts.parsing import forbidden
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, choice_lines, message, plain, said
 from prompts.sampling import last_instant, spread
-from prompts.template import fill
+from prompts.template import constant, fill
 from schemas.chat import Message
 from schemas.question import Question
 from schemas.timeline import Interval, length_s, overlap_s
@@ -92,7 +92,7 @@ class LoveR1(ZoomProtocol):
         answer = next((turn for turn in turns[-1:] if turn.actions and turn.actions[0].kind == "answer"), None)
         before = turns[:-1] if answer else turns
         shown = [*_videos(dialogue, before), _task(dialogue, before), f"\n\n{hint}" if hint else ""]
-        opening = (message("system", (fill("love_r1_system", {}),)), message("user", shown))
+        opening = (message("system", (constant("love_r1_system"),)), message("user", shown))
         return (*opening, said(self, answer)) if answer else opening
 
     def parse(self, text: str) -> Step | Fault:

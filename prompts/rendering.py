@@ -42,7 +42,8 @@ def message(role: Role, parts: Iterable[Part]) -> Message:
             joined[-1] += part
         elif part:
             joined.append(part)
-    return Message(role=role, parts=tuple(joined))
+    # Each part is of its type: to look at it again would take longer than all else.
+    return Message.model_construct(role=role, parts=tuple(joined))
 
 
 def conversation(

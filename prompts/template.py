@@ -1,7 +1,7 @@
 """Long texts, one jinja2 file each under `prompts/templates/`."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -18,3 +18,9 @@ def fill(name: str, values: Mapping[str, object]) -> str:
     Raises jinja2.UndefinedError where a value is missing, jinja2.TemplateNotFound where the file is.
     """
     return _environment().get_template(f"{name}.jinja").render(values)
+
+
+@lru_cache(maxsize=64)
+def constant(name: str, *values: tuple[str, object]) -> str:
+    """`fill` for a text that many dialogues hold alike: it is rendered once. values: name and value of each."""
+    return fill(name, dict(values))

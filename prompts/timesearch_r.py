@@ -19,7 +19,7 @@ from prompts.parsing import forbidden, parse_step
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import last_instant, spread
-from prompts.template import fill
+from prompts.template import constant, fill
 from schemas.chat import Message
 from schemas.timeline import Interval
 from schemas.trajectory import Action, Dialogue, Trajectory, Turn
@@ -126,7 +126,7 @@ class TimeSearchR(ZoomProtocol):
             "duration": f"{dialogue.video.duration_s:.1f}",
         }
         opening = (
-            message("system", (fill("timesearch_r_system", {"tool": TOOL}),)),
+            message("system", (constant("timesearch_r_system", ("tool", TOOL)),)),
             message("user", (*_timed(dialogue.overview.frames), fill("timesearch_r_user", asked))),
         )
 

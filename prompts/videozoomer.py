@@ -8,14 +8,16 @@ exactly what the student meets in RL.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
 
 from prompts.judging import answers_match
 from prompts.parsing import parse_step
 from prompts.protocol import Fault, Setting, Step, ZoomProtocol
 from prompts.rendering import Part, conversation, message, plain, question_text
 from prompts.sampling import last_instant, spread
-from prompts.template import fill
+from prompts.template import constant
 from schemas.chat import Message
 from schemas.trajectory import Action, Dialogue, Trajectory, Turn
 from schemas.video import Frame, FramePlan, PixelBudget, Video
@@ -69,7 +71,7 @@ class VideoZoomer(ZoomProtocol):
 
     def messages(self, dialogue: Dialogue, hint: str = "") -> tuple[Message, ...]:
         opening = (
-            message("system", (fill("videozoomer_system", {"max_frames": MAX_FRAMES}),)),
+            message("system", (constant("videozoomer_system", ("max_frames", MAX_FRAMES)),)),
             message("user", (*_frames(dialogue.overview.frames), "\n", question_text(dialogue.question))),
         )
 
@@ -144,10 +146,15 @@ def _kept_format(trajectory: Trajectory) -> bool:
     return shaped and all(_frame_count(zoom) <= MAX_FRAMES for zoom in zooms)
 
 
-def _frames(frames: Iterable[Frame]) -> Iterable[Part]:
-    for i, frame in enumerate(frames):
-        yield f"<frame{i}_time{frame.time_s:.2f}s>"
-        yield frame
+def _frames(frames: Sequence[Frame]) -> Iterable[Part]:
+    """Before each frame its number in the list and its second."""
+    return chain.from_iterable(zip(_marks(tuple([frame.time_s for frame in frames])), frames, strict=True))
+
+
+@lru_cache(maxsize=64)
+def _marks(times_s: tuple[float, ...]) -> list[str]:
+    """Held for the overviews, which all attempts on a video share."""
+    return [f"<frame{i}_time{time_s:.2f}s>" for i, time_s in enumerate(times_s)]
 
 
 def _observation(turn: Turn) -> Iterable[Part]:

@@ -23,8 +23,8 @@ class Message(Record):
     @property
     def text(self) -> str:
         """The message with `<image>` in place of each frame."""
-        return "".join(part if isinstance(part, str) else "<image>" for part in self.parts)
+        return "".join([part if isinstance(part, str) else "<image>" for part in self.parts])
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        return tuple(part for part in self.parts if not isinstance(part, str))
+        return tuple([part for part in self.parts if not isinstance(part, str)])

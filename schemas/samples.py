@@ -5,6 +5,7 @@ from typing import Literal
 from schemas.record import Record
 from schemas.timeline import Interval
 from schemas.trajectory import Origin
+from schemas.video import Frame
 
 
 class SampleMessage(Record):
@@ -17,21 +18,6 @@ class SampleMessage(Record):
     content: str
     train: bool
     origin: Origin | None = None
-
-
-class MediaReference(Record):
-    """The frame behind one `<image>`, in order. time_s in seconds, index in frames, width and height in pixels.
-
-    hash: of the decoded picture at native size, to prove that a loader decodes the same one. stamped: whether the
-    frame was shown with its whole second burnt in (`pipeline/media/stamp.py`).
-    """
-
-    index: int
-    time_s: float
-    width: int
-    height: int
-    hash: str
-    stamped: bool = False
 
 
 class VideoReference(Record):
@@ -70,7 +56,8 @@ class Provenance(Record):
 
 
 class SftSample(Record):
-    """One kept trajectory. images: one reference for each `<image>`, in order of appearance.
+    """One kept trajectory. images: the frame behind each `<image>`, in order of appearance; its hash proves that a
+    loader decodes the same picture.
 
     tools: JSON schemas of the chat's tools; the system message holds them already, so that a chat template must not be
     given them, too.
@@ -78,7 +65,7 @@ class SftSample(Record):
     """
 
     messages: tuple[SampleMessage, ...]
-    images: tuple[MediaReference, ...]
+    images: tuple[Frame, ...]
     tools: tuple[str, ...]
     video: VideoReference
     answer: str | None
@@ -94,7 +81,7 @@ class RlSample(Record):
     """
 
     prompt: tuple[SampleMessage, ...]
-    images: tuple[MediaReference, ...]
+    images: tuple[Frame, ...]
     tools: tuple[str, ...]
     video: VideoReference
     kind: Literal["multiple_choice", "open"]
@@ -118,7 +105,7 @@ class StepSample(Record):
     """
 
     prompt: tuple[SampleMessage, ...]
-    images: tuple[MediaReference, ...]
+    images: tuple[Frame, ...]
     tools: tuple[str, ...]
     action: str
     turn: int

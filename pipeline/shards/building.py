@@ -1,60 +1,95 @@
-"""Records of values that are known to be of their types: ten times as quick as to validate each value again."""
+"""Records of columns known to be of their types: far quicker than to validate each value of each row."""
 
-import types
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from types import NoneType
 from typing import Any, get_args, get_origin
 
-from schemas.record import Record
+import pyarrow as pa
 
-Build = Callable[[Any], Any]
+from schemas.record import Record
 
 _set = object.__setattr__
 
 
-@cache
-def builder(record: type[Record]) -> Build:
-    """A function that makes a record of a row of a table with the record's schema, without looking at its values.
+def build(
+    record: type[Record], columns: Mapping[str, pa.ChunkedArray], ready: Mapping[str, Sequence[Any]]
+) -> list[Any]:
+    """Records of columns under their schema, without a look at their values.
 
-    It is what pydantic's `model_construct` does, for nested records, too; the row becomes the record's own. A field
-    that the row lacks the record lacks, too.
+    It is what pydantic's `model_construct` does, for nested records, too; but column by column. A field for which there
+    is no column the records lack, too. ready: columns whose values are those of the fields already.
     """
-    parts = [(name, _of(field.annotation)) for name, field in record.model_fields.items()]
-    names = set(record.model_fields)
-    nested = [(name, part) for name, part in parts if part is not None]
-
-    def build(row: Any) -> Any:
-        if isinstance(row, Record):
-            return row
-        for name, inner in nested:
-            if name in row:
-                row[name] = inner(row[name])
-        made = record.__new__(record)
-        _set(made, "__dict__", row)
-        _set(made, "__pydantic_fields_set__", names if len(row) == len(names) else set(row))
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", None)
-        return made
-
-    return build
+    types = _fields(record)
+    made = {name: values(column.combine_chunks(), types[name]) for name, column in columns.items()} | ready
+    return _records(record, list(made), list(made.values()))
 
 
-def _of(annotation: Any) -> Build | None:
-    """How a column's value becomes a field's; None where it is the value itself."""
-    arguments = [argument for argument in get_args(annotation) if argument is not types.NoneType]
+def _records(record: type[Record], names: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[Any]:
+    """columns: the values of each field, by row; at least one."""
+    whole, new, made = set(names), record.__new__, list[Any]()
+    for row in zip(*columns, strict=True):
+        one = new(record)
+        _set(one, "__dict__", dict(zip(names, row)))  # noqa: B905  # as long by the outer `zip`, and the hottest line
+        _set(one, "__pydantic_fields_set__", whole)
+        _set(one, "__pydantic_extra__", None)
+        _set(one, "__pydantic_private__", None)
+        made.append(one)
+    return made
+
+
+def values(array: pa.Array, annotation: Any) -> Sequence[Any]:
+    """A column's values as a field of this type has them: lists as tuples, structs as records."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return _structs(array, annotation)
+    if pa.types.is_list(kind):
+        return _lists(array, annotation)
+    if pa.types.is_dictionary(kind):
+        known = [*values(array.dictionary, annotation), None]
+        return [known[place] for place in array.indices.fill_null(len(known) - 1).to_numpy().tolist()]
+    if pa.types.is_string(kind) or not array.null_count:
+        return array.to_numpy(zero_copy_only=False).tolist()
+    return array.to_pylist()
+
+
+def _structs(array: pa.StructArray, annotation: Any) -> Sequence[Any]:
+    record = _record_in(annotation)
+    types, names = _fields(record), [field.name for field in array.type]
+    parts = [values(part, types[name]) for name, part in zip(names, array.flatten(), strict=True)]
+    made = _records(record, names, parts)
+    return _where(array, made) if array.null_count else made
+
+
+def _lists(array: pa.ListArray, annotation: Any) -> Sequence[Any]:
+    inner = values(array.flatten(), _item(annotation))
+    found, start = list[tuple[Any, ...]](), 0
+    for length in array.value_lengths().fill_null(0).to_numpy().tolist():
+        found.append(tuple(inner[start : start + length]))
+        start += length
+    return _where(array, found) if array.null_count else found
+
+
+def _where(array: pa.Array, made: Iterable[Any]) -> list[Any]:
+    """What was made of an array, and None where it is null."""
+    there = array.is_valid().to_numpy(zero_copy_only=False).tolist()
+    return [value if known else None for value, known in zip(made, there, strict=True)]
+
+
+@cache
+def _fields(record: type[Record]) -> dict[str, Any]:
+    return {name: field.annotation for name, field in record.model_fields.items()}
+
+
+@cache
+def _record_in(annotation: Any) -> type[Record]:
+    """The record of a field that may be None."""
+    return next(one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, Record))
+
+
+@cache
+def _item(annotation: Any) -> Any:
+    """What a field's tuple holds; the tuple may be None instead."""
     if get_origin(annotation) is tuple:
-        inner = _of(arguments[0])
-        return tuple if inner is None else _each(inner)
-    if types.NoneType in get_args(annotation):
-        inner = _of(arguments[0])
-        return None if inner is None else optional(inner)
-    return builder(annotation) if isinstance(annotation, type) and issubclass(annotation, Record) else None
-
-
-def _each(build: Build) -> Build:
-    return lambda values: tuple([build(value) for value in values])
-
-
-def optional(build: Build) -> Build:
-    """The same for a value that may be None."""
-    return lambda value: None if value is None else build(value)
+        return get_args(annotation)[0]
+    return next(_item(one) for one in get_args(annotation) if one is not NoneType)

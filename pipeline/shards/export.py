@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.shards.formats.layout import Example, Kind, Layout, Media, Piece, Sample, placeholders
 from pipeline.shards.pictures import Encoded, VideoPictures
-from pipeline.shards.samples import Facts, Shown, corrections_only, rl_sample, sft_samples, step_samples
+from pipeline.shards.samples import Facts, corrections_only, rl_sample, sft_samples, step_samples
 from pipeline.shards.tokens import TokenCounter
 from pipeline.storage import Storage
 from schemas.errors import Fatal, Rejected
@@ -99,25 +99,24 @@ class Exporter:
         Raises Fatal where a row cannot be rendered faithfully, UserError for another version of a protocol.
         """
         videos: dict[str, list[Example]] = defaultdict(list)
-        shown = Shown()
         for trajectory in trajectories:
             found = facts[trajectory.trajectory_id]
-            for sample in self._samples(trajectory, found, shown):
+            for sample in self._samples(trajectory, found):
                 split = split_of(trajectory.video_id, self.seed, self.test_share)
                 videos[sample.video.uri].append(Example(sample, trajectory.question, found["rank"], split))
         for examples in videos.values():
             yield self._video(examples)
 
-    def _samples(self, trajectory: Trajectory, facts: Facts, shown: Shown) -> Sequence[Sample]:
+    def _samples(self, trajectory: Trajectory, facts: Facts) -> Sequence[Sample]:
         origin = {"run_fingerprint": facts["run_fingerprint"], "kept_by": self.kept_by}
         if self.kind == "rl-steps":
-            steps = step_samples(trajectory, facts, origin, shown)
+            steps = step_samples(trajectory, facts, origin)
             if not steps:
                 self.dropped["no gain per step"] += 1
             return steps
         if self.kind == "rl":
-            return [rl_sample(trajectory, facts, origin, shown)]
-        samples = sft_samples(trajectory, facts, origin, shown)
+            return [rl_sample(trajectory, facts, origin)]
+        samples = sft_samples(trajectory, facts, origin)
         if self.learn == "corrections":
             samples = [corrections_only(sample) for sample in samples]
         learnable = [sample for sample in samples if any(m.train for m in sample.messages)]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.media.sandbox import open_video
 from schemas.errors import Rejected
-from schemas.samples import MediaReference, VideoReference
+from schemas.samples import VideoReference
 from schemas.video import ExactSize, Frame, FramePlan
 
 Place = tuple[int, int, int, bool]
@@ -38,9 +38,7 @@ class VideoPictures:
     suffix: `jpg` for the bytes that the teacher was shown; `png` for the same pixels without a further loss.
     """
 
-    def __init__(
-        self, video: VideoReference, wanted: Iterable[MediaReference], suffix: Literal["jpg", "png"] = "jpg"
-    ) -> None:
+    def __init__(self, video: VideoReference, wanted: Iterable[Frame], suffix: Literal["jpg", "png"] = "jpg") -> None:
         self._name = video.video_id
         self._suffix = suffix
         self._fault: Rejected | None = None
@@ -50,7 +48,7 @@ class VideoPictures:
         except Rejected as error:
             self._fault = error
 
-    def get(self, image: MediaReference) -> Encoded:
+    def get(self, image: Frame) -> Encoded:
         """The picture of a reference. Raises Rejected where the video is unusable or shows another picture there."""
         if self._fault is not None:
             raise self._fault
@@ -86,6 +84,6 @@ def plans(places: Iterable[Place], n_frames: int) -> list[FramePlan]:
     ]
 
 
-def place(image: MediaReference | Frame) -> Place:
+def place(image: Frame) -> Place:
     """Which picture of its video it is."""
     return image.index, image.width, image.height, image.stamped

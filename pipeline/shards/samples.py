@@ -8,7 +8,7 @@ from prompts.protocols import protocol
 from prompts.rendering import said, states
 from schemas.chat import Message
 from schemas.errors import Fatal, UserError
-from schemas.samples import MediaReference, Provenance, RlSample, SampleMessage, SftSample, StepSample, VideoReference
+from schemas.samples import Provenance, RlSample, SampleMessage, SftSample, StepSample, VideoReference
 from schemas.trajectory import Trajectory, carried_out
 from schemas.video import Frame, Video
 
@@ -16,35 +16,19 @@ Facts = dict[str, Any]
 """What SQL knows of a kept trajectory: columns of its verdict for its provenance, and its question's counts."""
 
 
-class Shown:
-    """References to frames, one for each frame that comes by as the same object: rows that show it share it."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Frame, MediaReference]] = {}
-
-    def reference(self, frame: Frame) -> MediaReference:
-        """The reference of a frame, which is held, so that its identity stays its own."""
-        known = self._known.get(id(frame))
-        if known is None:
-            known = self._known[id(frame)] = (frame, _reference(frame))
-        return known[1]
-
-
-def sft_samples(
-    trajectory: Trajectory, facts: Facts, origin: dict[str, str], shown: Shown | None = None
-) -> list[SftSample]:
+def sft_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> list[SftSample]:
     """What a kept trajectory teaches: its whole conversation; of a stateless protocol each valid turn by itself.
 
-    origin: `run_fingerprint` and `kept_by`. shown: for frames that several trajectories show, None for this one's only.
+    origin: `run_fingerprint` and `kept_by`.
 
     Raises Fatal where the `<image>` marks are not the frames: such a row would train on the wrong pictures.
     Raises UserError where the turns belong to another version of the protocol.
     """
-    zoom, shown, samples = _protocol(trajectory), shown or Shown(), list[SftSample]()
+    zoom, samples = _protocol(trajectory), list[SftSample]()
     for number, messages in enumerate(states(zoom, trajectory.dialogue())):
         if zoom.stateless and not trajectory.turns[number].trainable:
             continue
-        said, images = _rendered(trajectory, messages, shown)
+        said, images = _rendered(trajectory, messages)
         sample = SftSample(
             messages=said,
             images=images,
@@ -65,13 +49,13 @@ def corrections_only(sample: SftSample) -> SftSample:
     return sample.model_copy(update={"messages": tuple(messages)})
 
 
-def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str], shown: Shown | None = None) -> RlSample:
+def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> RlSample:
     """The prompt of a kept trajectory's question, before any turn. facts: also `n_attempts` and `n_correct`.
 
     Raises as `sft_samples` does.
     """
     unbegun = trajectory.model_copy(update={"turns": (), "reflection": None})
-    prompt, images = _rendered(trajectory, _protocol(trajectory).messages(unbegun.dialogue()), shown or Shown())
+    prompt, images = _rendered(trajectory, _protocol(trajectory).messages(unbegun.dialogue()))
     return RlSample(
         prompt=prompt,
         images=images,
@@ -83,9 +67,7 @@ def rl_sample(trajectory: Trajectory, facts: Facts, origin: dict[str, str], show
     )
 
 
-def step_samples(
-    trajectory: Trajectory, facts: Facts, origin: dict[str, str], shown: Shown | None = None
-) -> list[StepSample]:
+def step_samples(trajectory: Trajectory, facts: Facts, origin: dict[str, str]) -> list[StepSample]:
     """The turns of a kept trajectory that zoomed, each with its gain. facts: also `p_gold_steps`.
 
     None where there is no verifier's probability for each zoom (an open question, a cut without a verifier). The gain
@@ -95,14 +77,14 @@ def step_samples(
     zooms = [len(carried_out(turn.actions, turn.observations)) for turn in trajectory.turns]
     if not sum(zooms) or len(p) != sum(zooms) + 1:
         return []
-    zoom, dialogue, shown = _protocol(trajectory), trajectory.dialogue(), shown or Shown()
+    zoom, dialogue = _protocol(trajectory), trajectory.dialogue()
     samples, done = list[StepSample](), 0
     for number, (turn, count) in enumerate(zip(trajectory.turns, zooms, strict=True)):
         if not count:
             continue
         before = zoom.messages(dialogue.model_copy(update={"turns": dialogue.turns[:number]}))
-        prompt, images = _rendered(trajectory, before, shown)
-        (action,), _ = _rendered(trajectory, (said(zoom, turn),), shown)
+        prompt, images = _rendered(trajectory, before)
+        (action,), _ = _rendered(trajectory, (said(zoom, turn),))
         samples.append(
             StepSample(
                 prompt=prompt,
@@ -149,32 +131,17 @@ def _protocol(trajectory: Trajectory) -> ZoomProtocol:
 
 
 def _rendered(
-    trajectory: Trajectory, messages: Sequence[Message], shown: Shown
-) -> tuple[tuple[SampleMessage, ...], tuple[MediaReference, ...]]:
+    trajectory: Trajectory, messages: Sequence[Message]
+) -> tuple[tuple[SampleMessage, ...], tuple[Frame, ...]]:
     """Messages with `<image>` in place of each frame, and the frames. Raises Fatal where a text holds such a mark."""
-    made, images, reference = list[SampleMessage](), list[MediaReference](), shown.reference
+    made, images = list[SampleMessage](), list[Frame]()
     for message in messages:
-        texts, before = list[str](), len(images)
-        for part in message.parts:
-            texts.append(part if isinstance(part, str) else "<image>")
-            if not isinstance(part, str):
-                images.append(reference(part))
-        content = "".join(texts)
-        if content.count("<image>") != len(images) - before or "<video>" in content or "<audio>" in content:
+        content, frames = message.text, message.frames
+        if content.count("<image>") != len(frames) or "<video>" in content or "<audio>" in content:
             raise Fatal(f"{trajectory.trajectory_id}: a text holds a media mark, so images would be misplaced")
+        images += frames
         made.append(SampleMessage(role=message.role, content=content, train=message.trainable, origin=message.origin))
     return tuple(made), tuple(images)
-
-
-def _reference(frame: Frame) -> MediaReference:
-    return MediaReference(
-        index=frame.index,
-        time_s=frame.time_s,
-        width=frame.width,
-        height=frame.height,
-        hash=frame.hash,
-        stamped=frame.stamped,
-    )
 
 
 def _video(trajectory: Trajectory) -> VideoReference:

@@ -9,7 +9,8 @@ from PIL import Image
 
 from pipeline.shards.formats.layout import PLACEHOLDER
 from schemas.errors import UserError
-from schemas.samples import MediaReference, SampleMessage
+from schemas.samples import SampleMessage
+from schemas.video import Frame
 
 
 class TokenCounter:
@@ -37,7 +38,7 @@ class TokenCounter:
             raise UserError(f"tokenizer {name} has no chat template: choose an instruction-tuned model's")
         self._picture_tokens = cache(self._count_picture)
 
-    def count(self, messages: Sequence[SampleMessage], images: Sequence[MediaReference]) -> int:
+    def count(self, messages: Sequence[SampleMessage], images: Sequence[Frame]) -> int:
         """Tokens of a row."""
         opening = messages[-1].role != "assistant"
         chat = [{"role": m.role, "content": self._content(m.content)} for m in messages]

@@ -17,7 +17,7 @@ from pipeline.store import RunStore
 from schemas.arrow import from_table
 from schemas.errors import Fatal
 from schemas.record import Record
-from schemas.trajectory import Trajectory
+from schemas.trajectory import Trajectory, Turn
 from tests.shards.crowded import crowded_run
 from tests.shards.cutting import cut, digests, rows_of
 from tests.shards.published import ATTEMPTS, Runs
@@ -47,9 +47,10 @@ def _same_as_validated(store: RunStore) -> None:
 
 
 def _read(value: Any) -> Any:
-    """What a record holds, types and all, but for what is not read."""
+    """What a record holds, types and all, but for what is not read: of a turn with an action its raw text, too."""
     if isinstance(value, Record):
-        return type(value), [(name, _read(field)) for name, field in vars(value).items() if name not in UNREAD]
+        unread = UNREAD | ({"raw"} if isinstance(value, Turn) and value.actions else set())
+        return type(value), {name: _read(field) for name, field in vars(value).items() if name not in unread}
     return (tuple, [_read(item) for item in value]) if isinstance(value, tuple) else (type(value), value)
 
 

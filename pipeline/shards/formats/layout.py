@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from schemas.errors import Rejected, UserError
 from schemas.question import Question
-from schemas.samples import MediaReference, RlSample, SampleMessage, SftSample, StepSample
+from schemas.samples import RlSample, SampleMessage, SftSample, StepSample
+from schemas.video import Frame
 
 Kind = Literal["sft", "rl", "rl-steps"]
 """Rows for supervised training, for RL on questions, for RL on single steps."""
@@ -60,7 +61,7 @@ class Piece:
 
     example: Example
     messages: tuple[SampleMessage, ...]
-    images: tuple[MediaReference, ...]
+    images: tuple[Frame, ...]
 
 
 @dataclass(frozen=True)
