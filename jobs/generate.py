@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from jobs.job_file import load_job
+from jobs.roll_up import roll_up_apart
 from jobs.run_log import RunLog
 from jobs.runs import Begun, Run, absolute, folder_of, settings_of
 from jobs.tally import Tallier, items_to_do
@@ -55,6 +56,7 @@ def generate(job: Path, out: str | None, limit: int | None, dry_run: bool, addre
         unfinished = [each for each in runs if not each.finished()]
         if not unfinished:
             print(f"nothing to do: all {summary} of {run.url} are finished")
+            roll_up_apart(RunStore(run.url), console)
             return
         for each in unfinished:
             checked_protocol(each.config)
@@ -184,6 +186,7 @@ def carry_out(run: Run, crew: "Crew", driver: Driver, after: Future[None] | None
 
         cluster = Cluster(run.config, run.url, run.fingerprints, run.shards, crew, run.verifier, run.done)
         asyncio.run(cluster.run(show, after))
+    roll_up_apart(store, console)
 
 
 @contextmanager

@@ -93,6 +93,14 @@ class Database:
         )
         return f"read_parquet({self._listed(names)}, schema = MAP {{{columns}}}, hive_partitioning = false)"
 
+    def files(self, names: Sequence[str]) -> str:
+        """Files of our own that all have the same columns, for a FROM."""
+        return f"read_parquet({self._listed(names)}, hive_partitioning = false)"
+
+    def table(self, sql: str) -> pa.Table:
+        """The result of a query as an Arrow table."""
+        return self.sql.cursor().sql(sql).to_arrow_table()
+
     def footers(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """What each file says of itself. Raises UserError for one of another version, Fatal for a damaged one."""
         if not names:
