@@ -21,8 +21,8 @@ def build(
     is no column the records lack, too. ready: columns whose values are those of the fields already.
     """
     types = _fields(record)
-    made = {name: values(column.combine_chunks(), types[name]) for name, column in columns.items()} | ready
-    return _records(record, list(made), list(made.values()))
+    made = {name: values(column.combine_chunks(), types[name]) for name, column in columns.items()}
+    return _records(record, [*made, *ready], [*made.values(), *ready.values()])
 
 
 def _records(record: type[Record], names: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[Any]:
@@ -49,8 +49,8 @@ def values(array: pa.Array, annotation: Any) -> Sequence[Any]:
         known = [*values(array.dictionary, annotation), None]
         return [known[place] for place in array.indices.fill_null(len(known) - 1).to_numpy().tolist()]
     if pa.types.is_string(kind) or not array.null_count:
-        return array.to_numpy(zero_copy_only=False).tolist()
-    return array.to_pylist()
+        return list(array.to_numpy(zero_copy_only=False).tolist())
+    return list(array.to_pylist())
 
 
 def _structs(array: pa.StructArray, annotation: Any) -> Sequence[Any]:
