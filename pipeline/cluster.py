@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.actors import Actor, Crew, Fate, Lost, Nodes, end, named_actor
 from pipeline.blame import Blame, Watch
 from pipeline.leases import Spent
-from pipeline.ledger import used_before
+from pipeline.ledger import merge, used_before
 from pipeline.loads import Busyness, Line, Load
 from pipeline.meter import Meter
 from pipeline.plan_parts import PlannedShard, ShardRows
@@ -27,6 +27,9 @@ from pipeline.stage_actor import Seat
 from pipeline.store import RunStore
 from pipeline.worker import Assignment, Progress, ShardReport
 from schemas.config import STAGES, Budget, RunConfig
+
+_TIDY_AFTER_S = 60.0
+"""Seconds until the index of calls is tidied, which would keep a session's first calls waiting."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Cluster:
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watch = named_actor(Watch, f"{self._name}-watch")
         await self._begin_metering()
-        showing = self._begun(self._show(show))
+        showing, tidying = self._begun(self._show(show)), self._begun(self._tidy())
         try:
             self._hire()
             if after is not None:
@@ -103,7 +106,7 @@ class Cluster:
             self._check_finished()
             await self._finished
         finally:
-            tasks = [showing, *(task for slots in self._slots.values() for task in slots)]
+            tasks = [showing, tidying, *(task for slots in self._slots.values() for task in slots)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -130,8 +133,14 @@ class Cluster:
         if config.endpoints:
             budgeted = config.budget != Budget()
             earlier = partial(used_before, self._run_url, config.endpoints) if budgeted else dict
-            await asyncio.to_thread(earlier)  # so that the meter finds an index, and what ends the run ends it here
+            used = await asyncio.to_thread(earlier)  # here, so that what ends the run ends it
             self._meter = named_actor(Meter, f"{self._name}-meter", config.endpoints, config.budget, earlier)
+            self._meter.begin.remote(used)
+
+    async def _tidy(self) -> None:
+        """What later sessions read is made smaller, once this one is at work."""
+        await asyncio.sleep(_TIDY_AFTER_S)
+        await asyncio.to_thread(merge, self._run_url)
 
     def _enqueue(self, shard: int) -> None:
         """Puts a shard before the first stage that has not committed it."""

@@ -72,7 +72,6 @@ def _kinds(calls: CallStore, threads: ThreadPoolExecutor) -> list[dict[str, Any]
     for entries in _unknown(calls, noted, threads):
         index.put(entries)
         sums.append(summed(entries))
-    _merge(index, threads)
     kinds: list[dict[str, Any]] = together(sums).to_pylist()
     return kinds
 
@@ -103,8 +102,14 @@ def _unknown(calls: CallStore, noted: Digests, threads: ThreadPoolExecutor) -> I
         yield table_of(filter(None, found))
 
 
+def merge(run_url: str) -> None:
+    """Makes large files of the index's many small ones, for later sessions. Raises Fatal where it cannot write."""
+    with ThreadPoolExecutor(_READERS) as threads:
+        _merge(CallIndex(CallStore(run_url).storage), threads)
+
+
 def _merge(index: CallIndex, threads: ThreadPoolExecutor) -> None:
-    """Makes large files of many small ones; a crash between leaves entries twice, which count once."""
+    """A crash between leaves entries twice, which count once."""
     small = [name for name, size in index.files().items() if size < _SMALL_BYTES]
     if len(small) <= _MANY:
         return

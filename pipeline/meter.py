@@ -46,13 +46,19 @@ class Meter:
         self._clock = clock
         self._clients: dict[str, Client] = {}
         self._totals = {role: Used() for role in endpoints}
-        self._earlier = self._unreported()
+        self._known: dict[str, Used] | None = None
         same: dict[tuple[str, str, str], list[str]] = {}
         for role, endpoint in endpoints.items():
             same.setdefault((endpoint.base_url, endpoint.model, endpoint.api_key_env), []).append(role)
         self._accounts: dict[str, Account] = {}
         for roles in same.values():
             self._accounts |= dict.fromkeys(roles, Account([endpoints[role] for role in roles]))
+
+    def begin(self, earlier: Mapping[str, Used]) -> None:
+        """What the run has used until now, by who has just read it, which takes long. A meter that is restarted, and
+        nobody begins, reads it by itself."""
+        if self._known is None:
+            self._known = self._beyond(earlier)
 
     def exchange(self, report: Report) -> Grant:
         """Takes a report and gives leave for calls. Raises KeyError for a role that is no endpoint's."""
@@ -82,6 +88,12 @@ class Meter:
         return {role: self._spent(role) for role in self._totals}
 
     @property
+    def _earlier(self) -> dict[str, Used]:
+        if self._known is None:
+            self._known = self._unreported()
+        return self._known
+
+    @property
     def _budgeted(self) -> bool:
         return self._budget != Budget()
 
@@ -96,7 +108,7 @@ class Meter:
         account.note(new, report, now)
         client.says(report, now)
         if new.sent and first:
-            self._earlier = self._unreported()
+            self._known = self._unreported()
         for other in self._clients.values():
             if now - other.seen_at > _SILENT_S:
                 self._bury(other)
@@ -109,7 +121,10 @@ class Meter:
         It is read at the start, and again when a client is met that has called before. What such clients use between
         their report and the reading counts twice: rather that than not at all.
         """
-        found = {role: Used() for role in self._totals} | dict(self._used_before())
+        return self._beyond(self._used_before())
+
+    def _beyond(self, earlier: Mapping[str, Used]) -> dict[str, Used]:
+        found = {role: Used() for role in self._totals} | dict(earlier)
         return {role: used.beyond(self._totals.get(role, Used())) for role, used in found.items()}
 
     def _bury(self, client: Client) -> None:

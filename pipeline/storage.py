@@ -142,7 +142,8 @@ class Storage:
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Names of the files directly in a folder that end in `suffix`, sorted; empty where there is no folder."""
-        return sorted(name for name in map(_last, self._ls(folder, False)) if name.endswith(suffix))
+        found = self._listed(folder) if self.is_local else map(_last, self._ls(folder, False))
+        return sorted(name for name in found if name.endswith(suffix))
 
     def files(self, folder: str) -> list[StoredFile]:
         """The files directly in a folder, sorted by name; empty where there is no folder."""
@@ -162,6 +163,14 @@ class Storage:
         )
         folders = sorted(_last(entry["name"]) for entry in entries if entry["type"] == "directory")
         return folders, sorted(files, key=lambda file: file.name)
+
+    def _listed(self, folder: str) -> list[str]:
+        """As `_ls`, which looks at each path of a local folder: for a million calls that takes longer than all else."""
+        path = self.path(folder)
+        try:
+            return self._attempt("list", folder, lambda: os.listdir(path), FileNotFoundError)  # noqa: PTH208  # names alone
+        except FileNotFoundError:
+            return []
 
     def _ls(self, folder: str, detail: bool) -> list[Any]:
         path = self.path(folder)

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import ledger
 from pipeline.leases import Used
-from pipeline.ledger import used_before
+from pipeline.ledger import merge, used_before
 from pipeline.models import call_index
 from pipeline.models.call_index import SCHEMA, CallIndex
 from pipeline.models.calls import CallStore
@@ -165,10 +165,13 @@ def test_many_files_become_one_and_a_crash_between_counts_nothing_twice(
     put_calls(str(tmp_path), 100)
     expected, before = read_one_by_one(tmp_path), {p: p.read_bytes() for p in (tmp_path / "ledger").iterdir()}
     assert len(before) == 20
+    merge(str(tmp_path))
     assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
     assert len(list((tmp_path / "ledger").iterdir())) == 1
     for path, data in list(before.items())[:10]:
         path.write_bytes(data)
+    assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
+    merge(str(tmp_path))
     assert_same(used_before(str(tmp_path), ENDPOINTS), expected)
 
 
@@ -207,6 +210,7 @@ def test_memory_grows_by_a_few_bytes_for_each_call(tmp_path: Path) -> None:
         pa.set_memory_pool(pool)
         tracemalloc.start()
         used = used_before(str(folder), ENDPOINTS)["teacher"]
+        merge(str(folder))
         peaks[files] = tracemalloc.get_traced_memory()[1] + pool.max_memory()
         tracemalloc.stop()
         pa.set_memory_pool(before)
@@ -219,10 +223,13 @@ def test_many_entries_become_several_files_and_sums_stay(tmp_path: Path, monkeyp
     monkeypatch.setattr(ledger, "_MANY", 4)
     index_of(tmp_path, 10, 100)
     used = used_before(str(tmp_path), ENDPOINTS)
+    merge(str(tmp_path))
     index = CallIndex(Storage(str(tmp_path)))
     assert sorted(len(index.table(name)) for name in index.files()) == [100, 300, 300, 300]
     assert_same(used_before(str(tmp_path), ENDPOINTS), used)
     index_of(tmp_path, 7, 100)
+    assert_same(used_before(str(tmp_path), ENDPOINTS), used)
+    merge(str(tmp_path))
     assert_same(used_before(str(tmp_path), ENDPOINTS), used)
 
 

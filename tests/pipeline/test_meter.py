@@ -235,6 +235,24 @@ def test_what_earlier_sessions_used_counts() -> None:
     assert one.spent()["teacher"].earlier_tokens == 9500
 
 
+def test_a_meter_that_was_told_what_was_used_reads_it_only_when_it_is_restarted() -> None:
+    read = list[str]()
+
+    def made() -> Meter:
+        def earlier() -> dict[str, Used]:
+            read.append("again")
+            return {"teacher": Used(answered=7, prompt=9400, completion=500)}
+
+        return Meter({"teacher": endpoint()}, Budget(tokens=10_000), earlier, Clock())
+
+    begun, restarted = made(), made()
+    begun.begin({"teacher": Used(answered=7, prompt=9000, completion=500)})
+    assert "9,500 of 10,000 tokens for 7 calls" in Worker(begun).ask(CALL).stop and not read
+    assert "9,900 of 10,000 tokens for 7 calls" in Worker(restarted).ask(CALL).stop and read
+    restarted.begin({"teacher": Used(answered=7, prompt=9000, completion=500)})  # late: it has read by itself
+    assert restarted.spent()["teacher"].earlier_tokens == 9900
+
+
 def test_a_meter_that_lost_its_memory_learns_all_of_it_from_the_next_reports() -> None:
     clock, budget = Clock(), Budget(tokens=10_000)
     worker = Worker(meter(clock, budget))
