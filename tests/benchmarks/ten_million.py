@@ -33,6 +33,7 @@ CAPACITIES = {
     "captioner_requests_per_minute": (3_000.0, "of your captioner; `vllm bench serve` measures it"),
     "caption_workers": (32.0, "as in jobs/configs/cluster.yaml"),
     "replay_workers": (64.0, "as in jobs/configs/cluster.yaml: a GPU each"),
+    "replay_gpu_seconds_per_attempt": (UNKNOWN, "of your verifier on its GPU; not given: the run's own seconds"),
     "cpu_cores": (328.0, "as in jobs/configs/kuberay.yaml: 9 x 8 for caption and teach, 64 x 4 for replay"),
     "captioner_gpus": (4.0, "as in jobs/configs/node.yaml: those of one server"),
     "captioner_gpu_seconds_per_call": (UNKNOWN, "the server's GPUs over the calls a second that it answers when full"),
@@ -120,13 +121,15 @@ def _rows(one: Measured, has: dict[str, float]) -> list[tuple[str, float, str, f
     calls, tokens = one.calls, one.tokens
     captions = calls.get("captioner", 0)
     gpu_hours = captions * has["captioner_gpu_seconds_per_call"] / 3600 if captions else 0
+    replayed = has["replay_gpu_seconds_per_attempt"]
+    replay_s = one.seconds["replay"] if isnan(replayed) else replayed
     return [
         ("the teacher's requests", calls.get("teacher", 0), "calls", has["teacher_requests_per_minute"] * minutes),
         ("the teacher's tokens", tokens.get("teacher", 0), "tokens", has["teacher_tokens_per_minute"] * minutes),
         ("the captioner's requests", captions, "calls", has["captioner_requests_per_minute"] * minutes),
         ("the captioner's GPUs", gpu_hours, "GPU hours", has["captioner_gpus"] * 24),
         ("caption workers", one.seconds["caption"] / 3600, "worker hours", has["caption_workers"] * 24),
-        ("replay workers", one.seconds["replay"] / 3600, "GPU hours", has["replay_workers"] * 24),
+        ("replay workers", replay_s / 3600, "GPU hours", has["replay_workers"] * 24),
         ("cores for our own code", has["cpu_ms_per_attempt"] / 3.6e6, "core hours", has["cpu_cores"] * 24),
         *(
             (f"the store's {kind.upper()}", has[f"store_{kind}s_per_attempt"], "requests", per_s * seconds)
