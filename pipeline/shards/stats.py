@@ -165,6 +165,8 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
     )
     dimensions = ", ".join(DIMENSIONS)
     rows.query(f"CREATE OR REPLACE TABLE summed AS SELECT {dimensions}, {FIGURES} FROM looked GROUP BY ALL")
+    measured = ", ".join(f"{sql} AS {name}" for name, sql in SPREAD.items())
+    rows.query(f"CREATE OR REPLACE TABLE spread AS SELECT {measured} FROM looked WHERE {_VERIFIED}")
     rows.query(
         "CREATE OR REPLACE TABLE zooms AS SELECT unnest(zoom_starts_s) AS starts, unnest(zoom_ends_s) AS ends, "
         f"duration_s FROM looked WHERE {_VERIFIED}"
@@ -188,13 +190,13 @@ def collect(rows: Rows, condition: Condition, where: str | None = None, by: str 
         replay_usd=None if _pays_for_replay(rows) else 0.0,
         spent={"caption": _spent(rows, videos), "teach": _spent(rows, "looked")},
         means=_means(rows),
-        spread=distributions(rows, f"(FROM looked WHERE {_VERIFIED})", SPREAD) | distributions(rows, "zooms", ZOOMS),
+        spread=distributions(rows, "spread", {name: name for name in SPREAD}) | distributions(rows, "zooms", ZOOMS),
         groups={name: groups(rows, "summed", name) for name in DIMENSIONS},
         by=(column, groups_by(rows, "looked", column)) if column else None,
         per_shard=_per_shard(rows),
         shards=_shards(rows),
     )
-    rows.query("DROP TABLE looked; DROP TABLE summed; DROP TABLE zooms")
+    rows.query("DROP TABLE looked; DROP TABLE summed; DROP TABLE spread; DROP TABLE zooms")
     return found
 
 
