@@ -1,6 +1,8 @@
 """Records of columns known to be of their types: far quicker than to validate each value of each row."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -93,3 +95,15 @@ def _item(annotation: Any) -> Any:
     if get_origin(annotation) is tuple:
         return get_args(annotation)[0]
     return next(_item(one) for one in get_args(annotation) if one is not NoneType)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's search for cycles: records hold none, and to look for them takes longer than to make them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -3,18 +3,20 @@
 import gc
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import get_context
 from multiprocessing.util import Finalize
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipeline.shards import rendered
 from pipeline.shards.attempts import kept_attempts
-from pipeline.shards.export import Exporter, Made, Split
+from pipeline.shards.building import uncollected
+from pipeline.shards.export import Exporter, Made, Split, split_of
 from pipeline.shards.packing import pack
 from pipeline.shards.samples import Facts
 from pipeline.shards.spill import PLACE
@@ -39,10 +41,14 @@ Show = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """Kept rows of a shard, or of one of its videos: what SQL knows of each, by trajectory id."""
+    """Kept rows of a shard, or of one of its videos: what SQL knows of each, by trajectory id.
+
+    rendered: whether the rows of this shard may be there already.
+    """
 
     shard: int
     facts: dict[str, Facts]
+    rendered: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def collect(rows: Rows, exporter: Exporter, show: Show, alone: bool) -> Iterator
     work, most = (kept["n"], _PICTURED_ALONE) if pictured else (kept["n"] + _SHARD * kept["tasks"], _ALONE)
     alone = alone or work <= most
     processes = 1 if alone else min(os.cpu_count() or 1, _MOST_PROCESSES, kept["tasks"])
-    tasks = _tasks(rows, pictured)
+    tasks = _tasks(rows, pictured, _rendered(rows, exporter))
     made = _here(rows.store, exporter, tasks) if processes == 1 else _there(rows.store, exporter, tasks, processes)
     for done, found in enumerate(made):
         show(done, kept["tasks"])
@@ -106,17 +112,49 @@ def _work(task: Task) -> Collected:
 
 
 def _collected(store: RunStore, exporter: Exporter, task: Task) -> Collected:
-    schema, made = pa.schema([*exporter.schema, *PLACE]), dict[Split, list[Made]]()
-    with _uncollected():
-        found = kept_attempts(store, task.shard, task.facts)
-        if len(found) != len(task.facts):
-            raise Fatal(f"shard {task.shard}: {len(task.facts)} rows are kept, {len(found)} were found again")
-        for records in exporter.records(found, task.facts):
-            for record in records:
-                made.setdefault(record.split, []).append(record)
-        tables = {split: _table(records, schema) for split, records in made.items()}
+    picked = rendered.picked(store, task.shard, task.facts, exporter.kept_by) if task.rendered else None
+    ids = [] if picked is None else pc.struct_field(picked["provenance"], "trajectory_id").to_pylist()
+    left = task.facts.keys() - set(ids)
+    tables = _made(store, exporter, task.shard, {name: task.facts[name] for name in left}) if left else {}
+    if picked is not None and ids:
+        for split, table in _placed(picked, ids, task.facts, exporter).items():
+            tables[split] = pa.concat_tables([table, tables[split]]) if split in tables else table
     dropped, exporter.dropped = exporter.dropped, Counter()
     return Collected(tables, dropped)
+
+
+def _made(store: RunStore, exporter: Exporter, shard: int, facts: dict[str, Facts]) -> dict[Split, pa.Table]:
+    """Records of attempts, rendered now."""
+    schema, made = pa.schema([*exporter.schema, *PLACE]), dict[Split, list[Made]]()
+    with uncollected():
+        found = kept_attempts(store, shard, facts)
+        if len(found) != len(facts):
+            raise Fatal(f"shard {shard}: {len(facts)} rows are kept, {len(found)} were found again")
+        for records in exporter.records(found, facts):
+            for record in records:
+                made.setdefault(record.split, []).append(record)
+        return {split: _table(records, schema) for split, records in made.items()}
+
+
+def _placed(
+    picked: pa.Table, ids: Sequence[str], facts: Mapping[str, Facts], exporter: Exporter
+) -> dict[Split, pa.Table]:
+    """Records that were rendered ahead, with the columns of their places, by split."""
+    steps = pc.struct_field(picked["provenance"], "step").fill_null(0)
+    places = [pa.array([facts[one]["rank"] for one in ids], pa.int64()), steps]
+    for field, values in zip(PLACE, places, strict=True):
+        picked = picked.append_column(field, values)
+    videos = {facts[one]["video_id"] for one in ids}
+    split_by = {video: split_of(video, exporter.seed, exporter.test_share) for video in videos}
+    splits = pa.array([split_by[facts[one]["video_id"]] for one in ids])
+    return {split: picked.filter(pc.equal(splits, split)) for split in sorted(set(split_by.values()))}
+
+
+def _rendered(rows: Rows, exporter: Exporter) -> frozenset[int]:
+    """The shards whose records are there as this exporter would make them."""
+    if exporter.layout is not rendered.LAYOUT or exporter.learn != "all" or exporter.tokenizer:
+        return frozenset()
+    return rendered.there(rows.store, {shard: one.size for shard, one in rows.known["teach"].items()})
 
 
 def _table(records: Sequence[Made], schema: pa.Schema) -> pa.Table:
@@ -125,8 +163,9 @@ def _table(records: Sequence[Made], schema: pa.Schema) -> pa.Table:
     return pack([{**record.columns, rank: record.rank, number: record.number} for record in records], schema)
 
 
-def _tasks(rows: Rows, by_video: bool) -> Iterator[Task]:
-    """The kept rows by shard, or by a shard's videos, so that the pictures of one at a time are held."""
+def _tasks(rows: Rows, by_video: bool, ready: Collection[int]) -> Iterator[Task]:
+    """The kept rows by shard, or by a shard's videos, so that the pictures of one at a time are held. ready: shards
+    whose records are rendered."""
     shards = rows.query("SELECT shard, count(*) AS n FROM kept GROUP BY 1 ORDER BY 1")
     while shards:
         first, n = int(shards[0]["shard"]), 0
@@ -137,16 +176,4 @@ def _tasks(rows: Rows, by_video: bool) -> Iterator[Task]:
         known = rows.query(f"SELECT * FROM kept WHERE {which} ORDER BY shard, video_id, rank")
         for (shard, _), facts in groupby(known, key=lambda row: (row["shard"], by_video and row["video_id"])):
             made_by = {"run_fingerprint": rows.fingerprints_of(shard)["replay"]}
-            yield Task(shard, {row["trajectory_id"]: row | made_by for row in facts})
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without Python's search for cycles: records hold none, and to look for them takes longer than to make them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+            yield Task(shard, {row["trajectory_id"]: row | made_by for row in facts}, shard in ready)

@@ -1,26 +1,31 @@
 """Finished shards rolled up: the same rows, statistics and cuts out of fewer files, and never out of stale ones."""
 
 import json
+import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from jobs.presets import preset
 from jobs.roll_up import roll_up_apart
-from pipeline.shards import rollup
+from pipeline.shards import lineage, rendered, rollup
 from pipeline.shards.columns import COLUMNS
+from pipeline.shards.digests import footer_digests
 from pipeline.shards.rolling import roll_up
 from pipeline.shards.stats import collect
 from pipeline.shards.table import Rows
 from pipeline.stages import checks
 from pipeline.store import RunStore
-from schemas.errors import Fatal
+from schemas.errors import Fatal, UserError
 from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
 from tests.benchmarks.large_runs import large_run
-from tests.shards.cutting import cut, digests
+from tests.shards.cutting import cut, digests, rows_of
+from tests.shards.published import ATTEMPTS, Runs
 from tests.shards.runs import commit, verdict, whole_run
 from tests.shards.test_generations import grown, run_of_two_questions
 
@@ -65,6 +70,64 @@ def test_rows_statistics_and_cuts_are_the_same_rolled_up(tmp_path: Path) -> None
         after[name] for name in sorted(after) if name.startswith("train")
     ]
     assert before["lineage.json"] == after["lineage.json"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_rows_that_were_rendered_ahead_are_those_of_a_cut_to_the_byte(
+    tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    footers = cache(lambda names: footer_digests(RunStore(str(tmp_path)).storage, names))
+    monkeypatch.setattr(lineage, "footer_digests", lambda _, names: footers(tuple(names)))
+    store = told(whole_run(str(tmp_path)))
+    kept = "status = 'answered' OR status = 'gave_up'"
+    cut(store.url, "before", None, kept, "sft", test_share=share)
+    for span in rendered.due(store):
+        rendered.render(store, span)
+    assert rendered.there(store, sizes_of(store)) == {0, 1, 2, 3}
+    list(roll_up(store))
+    broken = store.shard_name("teach", 0)  # of the same size: who renders its rows anew is told at once
+    data = store.storage.read(broken)
+    store.storage.write(broken, bytes(len(data)))
+    cut(store.url, "after", None, kept, "sft", test_share=share)
+    before, after = digests(store, "before"), digests(store, "after")
+    records = [name for name in before if name.endswith(".parquet")]
+    assert records and [before[name] for name in records] == [after[name] for name in records]
+    with pytest.raises(pa.ArrowInvalid):
+        cut(store.url, "corrections", None, kept, "sft", test_share=share, learn="corrections")
+
+
+def sizes_of(store: RunStore) -> dict[int, int]:
+    return {n: store.storage.size(store.shard_name("teach", n)) for n in store.finished("teach")}
+
+
+def test_what_cannot_be_rendered_is_left_to_the_cut_that_keeps_it(tmp_path: Path) -> None:
+    store = told(run_of_two_questions(str(tmp_path)))
+    first, second = store.rows(Trajectory, "teach", 0)
+    commit(store, "teach", 0, [first.model_copy(update={"protocol_version": "0"}), second])
+    (span,) = rendered.due(store)
+    rendered.render(store, span)
+    cut(store.url, "good", None, "trajectory_id <> 'q0@0'", "sft")
+    assert len(rows_of(store, "good", "train")) == 3
+    with pytest.raises(UserError, match="q0@0 was made with version 0 of videozoomer"):
+        cut(store.url, "all", None, "true", "sft")
+
+
+@pytest.mark.parametrize("name", sorted(ATTEMPTS))
+def test_the_rows_of_every_protocol_can_be_rendered_ahead(
+    runs: Runs, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A protocol without memory has several rows for an attempt."""
+    monkeypatch.setattr(rollup, "SHARDS", 1)
+    shutil.copytree(runs(name).url, tmp_path / "run")
+    store = RunStore(str(tmp_path / "run"))
+    cut(store.url, "before", None, "true", "sft")
+    (span,) = rendered.due(store)
+    rendered.render(store, span)
+    assert rendered.there(store, sizes_of(store)) == {0}
+    assert rendered.picked(store, 0, {"q-1@0": rendered._NOTHING, "q-1@1": rendered._NOTHING}, "").num_rows >= 2
+    cut(store.url, "after", None, "true", "sft")
+    before, after = digests(store, "before"), digests(store, "after")
+    assert before["train-00000-of-00001.parquet"] == after["train-00000-of-00001.parquet"]
 
 
 def test_rolled_up_shards_are_not_opened(tmp_path: Path) -> None:
@@ -132,7 +195,7 @@ def test_a_driver_rolls_up_what_is_due_and_says_where_it_cannot(
     monkeypatch.undo()  # its process has parts of the real size
     store = large_run(tmp_path, 65 * 640)
     roll_up_apart(store, Console())
-    assert rolled(store) == ["rows-00000.parquet", "videos-00000.parquet"]
+    assert rolled(store) == ["rows-00000.parquet", "samples-00000.parquet", "videos-00000.parquet"]
     assert Rows(store).query("SELECT count(*) AS n, count(DISTINCT shard) AS shards FROM rows") == [
         {"n": 65 * 640, "shards": 65}
     ]
