@@ -45,16 +45,23 @@ class _Patience:
         self.trouble = ""
         self._gate = gate
         self._retries = retries
-        self._answered_before = gate.answered
+        self._answered_before = self._answered_at_last = gate.answered
+
+    def begins(self) -> None:
+        """A try goes out."""
+        self._answered_at_last = self._gate.answered
 
     def over(self, _: RetryCallState) -> bool:
-        """Whether the call is given up. It is not while no call at all is answered: the gate knows what to do then."""
+        """Whether the call is given up. It is not while no call at all is answered: the gate knows what to do then.
+
+        Nor where the first answers came while its last try was out: all of its tries may have met one outage.
+        """
         if self.tries <= self._retries:
             return False
-        if self._gate.answered > self._answered_before:
-            return True
-        self._gate.given_up()
-        return False
+        if self._gate.answered == self._answered_before:
+            self._gate.given_up()
+            return False
+        return not self._retries or self._answered_at_last > self._answered_before
 
     def wait_s(self, state: RetryCallState) -> float:
         """Seconds before the next try. In an outage the gate says when that is."""
@@ -119,6 +126,7 @@ class Sender:
                 await self._ask_plainly(call, body)
                 raise _Anew
             self.counts.retried += bool(patience.trouble)
+            patience.begins()
             try:
                 response = await self._send_once(await body(), key)
             except (Rejected, _Anew) as refused:

@@ -146,6 +146,25 @@ def test_an_outage_that_passes_costs_no_call_and_calls_only_try_one_at_a_time(tm
     asyncio.run(scene())
 
 
+def test_a_call_whose_last_try_was_out_when_a_server_came_back_is_tried_once_more(tmp_path: Path) -> None:
+    def answer(number: int) -> web.Response:
+        return web.Response(status=503) if number <= 3 else good()
+
+    async def scene() -> None:
+        async with served(answer) as (server, url), crew(url, tmp_path, 1) as (_, models):
+            first = asyncio.ensure_future(models[0].complete(chat(0)))
+            while len(server.began) < 3:
+                server.latency_s = 1.0 if len(server.began) == 2 else 0.0  # of the third try, and of no other
+                await asyncio.sleep(0.001)
+            server.latency_s = 0.0
+            await models[0].complete(chat(1))
+            assert not first.done()
+            await first
+            assert len(server.began) == 5
+
+    asyncio.run(scene())
+
+
 def test_an_outage_that_lasts_ends_the_run_with_the_servers_error(tmp_path: Path) -> None:
     async def scene() -> None:
         async with (
