@@ -71,12 +71,19 @@ class Crew:
 
 def fits(post: Post) -> bool:
     """Whether some node would have room for a post if it were empty."""
+    return bool(_with_room(post))
+
+
+def _with_room(post: Post) -> set[str]:
+    """The nodes that would have room for a post if they were empty."""
     wanted = {"CPU": post.cpus, "GPU": post.gpus, "memory": post.memory}
     if post.accelerator:
         wanted[f"accelerator_type:{post.accelerator}"] = 0.001
-    return any(
-        all(node["Resources"].get(name, 0) >= amount for name, amount in wanted.items()) for node in _living_nodes()
-    )
+    return {
+        str(node["NodeID"])
+        for node in _living_nodes()
+        if all(node["Resources"].get(name, 0) >= amount for name, amount in wanted.items())
+    }
 
 
 def _living_nodes() -> list[dict[str, Any]]:
@@ -112,6 +119,10 @@ class Nodes:
             self._alive = {node["NodeID"] for node in await asyncio.to_thread(_living_nodes)}
         return node in self._alive
 
+    async def with_room(self, post: Post) -> set[str]:
+        """Those that would have room for a post if they were empty."""
+        return await asyncio.to_thread(_with_room, post)
+
 
 class Fate(Enum):
     """What became of an actor that does not answer."""
@@ -128,19 +139,22 @@ class Lost(Exception):
 class Actor:
     """A StageActor as the driver knows it.
 
-    seat: of the process that is up, None while there is none. room: what its shards share. deaths: of its process.
-    died_with: nodes that died under it.
+    seat: of the process that is up, None while there is none. handle: Ray's, None while it stands aside. room: what its
+    shards share. deaths: of its process. died_with: nodes that died under it.
     """
 
     def __init__(self, name: str, post: Post, handle: Any, assignments: dict[str, Assignment], run: str) -> None:
         """See `StageActor.assign`."""
         self.name = name
         self.post = post
-        self.handle = handle
+        self.handle: Any | None = handle
         self.stages = tuple(assignments)
         self._seat: Seat | None = None
         self._gone = asyncio.Event()
         self._gone.set()
+        self._back = asyncio.Event()
+        self._back.set()
+        self._asked_for = 0
         self.room = Room()
         self.deaths = 0
         self.died_with: set[str] = set()
@@ -174,12 +188,15 @@ class Actor:
     async def run(self, stage: str, shard: int, planned: bytes, blame: Blame) -> ShardReport | None:
         """See `StageActor.run`. Raises Fatal, what the stage raised, and Lost."""
         suspects, poison = frozenset(blame.suspects), frozenset(blame.poison)
+        self._asked_for += 1
         try:
-            result = await self.handle.run.remote(stage, shard, planned, suspects, poison)
+            result = await self._hand.run.remote(stage, shard, planned, suspects, poison)
         except RayActorError as error:
             raise Lost from error
         except RayTaskError as error:
             raise error.cause from None
+        finally:
+            self._asked_for -= 1
         if isinstance(result, Fatal):
             raise result
         report: ShardReport | None = result
@@ -201,12 +218,38 @@ class Actor:
         """Of its workers, as last told. A death while it was idle is noticed here."""
         if seat := self.seat:
             try:
-                self._told = await asyncio.wait_for(self.handle.progress.remote(), timeout=2.0)
+                self._told = await asyncio.wait_for(self._hand.progress.remote(), timeout=2.0)
             except RayActorError:
                 self._asked(seat, nodes)
             except TimeoutError:
                 pass
         return self._told
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no shard."""
+        return not self._asked_for
+
+    @property
+    def aside(self) -> bool:
+        return self.handle is None
+
+    def stand_aside(self) -> None:
+        """Leaves its room to others until it comes back. Only for one that is idle."""
+        self._back.clear()
+        self.seat = None
+        self.end()
+        self.handle = None
+
+    def come_back(self) -> None:
+        """Waits for room like all others from now on."""
+        self.handle = _hired(self.post)
+        self._back.set()
+
+    def end(self) -> None:
+        """Ends its process."""
+        if self.handle is not None:
+            end(self.handle)
 
     def close(self) -> None:
         """Asks it no more."""
@@ -214,6 +257,13 @@ class Actor:
         for task in (self._coming, *self._fates.values()):
             if task is not None:
                 task.cancel()
+
+    @property
+    def _hand(self) -> Any:
+        """Raises Lost where it stands aside."""
+        if self.handle is None:
+            raise Lost
+        return self.handle
 
     def _asked(self, seat: Seat, nodes: Nodes) -> "asyncio.Task[Fate]":
         if seat not in self._fates:
@@ -228,8 +278,9 @@ class Actor:
 
     async def _come(self) -> Seat:
         while True:
+            await self._back.wait()
             try:
-                seat: Seat = await self.handle.assign.remote(*self._assignment)
+                seat: Seat = await self._hand.assign.remote(*self._assignment)
                 self.seat = seat
                 return seat
             except ActorUnavailableError:  # Ray says so of one that waits for room after a restart, too

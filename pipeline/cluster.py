@@ -8,6 +8,7 @@ that are up do the work.
 
 import asyncio
 import secrets
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ from pipeline.loads import Busyness, Line, Load
 from pipeline.meter import Meter
 from pipeline.plan_parts import PlannedShard, ShardRows
 from pipeline.pools import Pool, pools
+from pipeline.relief import Relief
 from pipeline.stage_actor import Seat
 from pipeline.store import RunStore
 from pipeline.worker import Assignment, Progress, ShardReport
@@ -30,6 +32,9 @@ from schemas.config import STAGES, Budget, RunConfig
 
 _TIDY_AFTER_S = 60.0
 """Seconds until the index of calls is tidied, which would keep a session's first calls waiting."""
+
+_LOOK_S = 5.0
+"""Between two looks for stages that have work and no actor."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Cluster:
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watch = named_actor(Watch, f"{self._name}-watch")
         await self._begin_metering()
-        showing, tidying = self._begun(self._show(show)), self._begun(self._tidy())
+        aside = [self._begun(work) for work in (self._show(show), self._tidy(), self._relieve())]
         try:
             self._hire()
             if after is not None:
@@ -106,7 +111,7 @@ class Cluster:
             self._check_finished()
             await self._finished
         finally:
-            tasks = [showing, tidying, *(task for slots in self._slots.values() for task in slots)]
+            tasks = [*aside, *(task for slots in self._slots.values() for task in slots)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -115,7 +120,8 @@ class Cluster:
                 actor.close()
             for handle in filter(None, (self._watch, self._meter)):
                 end(handle)
-            self._crew.give_back([a.post for a in self._actors], [a.handle for a in self._actors])
+            here = [actor for actor in self._actors if not actor.aside]
+            self._crew.give_back([a.post for a in here], [a.handle for a in here])
 
     def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task whose error ends the run."""
@@ -141,6 +147,15 @@ class Cluster:
         """What later sessions read is made smaller, once this one is at work."""
         await asyncio.sleep(_TIDY_AFTER_S)
         await asyncio.to_thread(merge, self._run_url)
+
+    async def _relieve(self) -> None:
+        """See `Relief`."""
+        relief = Relief(self._actors, self._lines)
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for actor in await relief.look(self._nodes, time.monotonic()):
+                if self._meter:
+                    await self._meter.forget.remote(actor.name)
 
     def _enqueue(self, shard: int) -> None:
         """Puts a shard before the first stage that has not committed it."""
@@ -226,7 +241,7 @@ class Cluster:
             for task in self._slots.pop(actor):
                 task.cancel()
             actor.close()
-            end(actor.handle)
+            actor.end()
             self._actors.remove(actor)
             self._dismissed.append(actor)
 

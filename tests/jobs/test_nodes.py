@@ -26,6 +26,17 @@ state = get_cluster_resource_state(GcsClient(address=sys.argv[1]))
 print(sum(request.count for request in state.pending_resource_requests))
 """
 
+LAST_FIRST = """
+import sys
+from pipeline.actors import Crew
+take = Crew.take
+Crew.take = lambda self, posts: take(self, posts[::-1])[::-1]
+sys.argv[0] = "zoomtrail"
+from jobs.cli import main
+main()
+"""
+"""The command, where the actors that are asked for last are the first that get room: a cluster promises no order."""
+
 
 def verdicts(out: Path) -> Counter[str]:
     store = RunStore(str(out))
@@ -56,6 +67,18 @@ def test_workers_without_room_hold_up_no_others_and_an_autoscaler_sees_them(tmp_
     assert 0 < waiting <= 4
     assert verdicts(tmp_path / "run").total() == 8 and set(verdicts(tmp_path / "run").values()) == {1}
     assert "was the bottleneck" in log_of(tmp_path / "run").read_text()
+
+
+@pytest.mark.slow
+def test_workers_that_wait_for_work_leave_their_room_to_those_that_have_some(tmp_path: Path) -> None:
+    workers = {"caption": 1, "teach": 1, "replay": 1, "cpus": 1}
+    with RayNodes() as cluster, ScriptedServer(tmp_path / "calls.jsonl") as server:
+        cluster.add(cpus=1)
+        job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=2, workers=workers)
+        command = [sys.executable, "-c", LAST_FIRST, "generate", job, "--out", tmp_path / "run"]
+        command += ["--address", cluster.address]
+        subprocess.run(command, check=True, timeout=280)
+    assert verdicts(tmp_path / "run").total() == 8 and set(verdicts(tmp_path / "run").values()) == {1}
 
 
 def test_a_worker_that_no_node_has_room_for_is_told_at_once_on_one_machine(tmp_path: Path, zoomtrail: Command) -> None:
