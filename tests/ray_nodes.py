@@ -14,13 +14,16 @@ from tests.benchmarks.kills import descendants
 NO_TOKEN = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 """Ray asks for a token, or not, as files in the home folder say: here it is always the same."""
 
+SOON = {"health_check_period_ms": 1000}
+"""A dead node is found in a third of the time that Ray takes where nothing is said."""
+
 
 class RayNodes:
     """`with RayNodes() as nodes: nodes.add(cpus=2)`. The head takes no work: drivers connect to it, and it stays."""
 
     def __init__(self, **head: Any) -> None:
         """head: further arguments of Ray's `Node`."""
-        self._head = {"num_cpus": 0, "include_dashboard": False, **head}
+        self._head = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON, **head}
         self._nodes: list[Any] = []
 
     def __enter__(self) -> "RayNodes":

@@ -47,7 +47,7 @@ def verdicts(out: Path) -> Counter[str]:
 
 @pytest.mark.slow
 def test_nodes_that_die_and_join_change_no_row_and_repeat_no_answered_call(tmp_path: Path) -> None:
-    setup = replace(nodes.QUICK, minutes=0)
+    setup = replace(nodes.QUICK, minutes=0, n_videos=1, pause_s=5)
     outcome = nodes.trial(tmp_path, setup, seed=1)
     assert outcome.nodes_killed > 0 and outcome.passed(setup), outcome
 

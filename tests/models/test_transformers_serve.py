@@ -194,7 +194,7 @@ def test_the_demo_model_behind_a_server_tells_evidence_from_overview(tmp_path: P
             "captioner": {**model, "temperature": 0},
             "teacher": {"backend": "demo"},
             "verifier": {**model, "answer_by": "text", "samples": 4},
-            "view": {"overview_frames": 24, "overview_side": 80, "zoom_frames": 8, "zoom_side": 448}
+            "view": {"overview_frames": 24, "overview_side": 80, "zoom_frames": 4, "zoom_side": 448}
             | {"caption_frames": 12, "caption_side": 80},
             "captions": {"min_width": 2},
         }
