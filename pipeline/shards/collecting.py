@@ -1,10 +1,11 @@
-"""From the table `kept` to records, a shard at a time; by several processes where enough rows pay for them."""
+"""From the table `kept` to records, some shards at a time; by several processes where enough rows pay for them."""
 
 import gc
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import get_context
@@ -19,13 +20,13 @@ from pipeline.shards.building import uncollected
 from pipeline.shards.export import Exporter, Made, Split, split_of
 from pipeline.shards.packing import pack
 from pipeline.shards.samples import Facts
-from pipeline.shards.spill import PLACE
+from pipeline.shards.spill import PLACE, Shelves, Spill
 from pipeline.shards.table import Rows
 from pipeline.store import RunStore
 from schemas.errors import Fatal
 
-_ROWS_AT_A_TIME = 2_000
-"""Kept rows whose facts are asked for at a time, at least."""
+_ROWS_AT_A_TIME, _SHARDS_AT_A_TIME = 2_000, 64
+"""What is made at a time: shards with so many kept rows together, and no more of them than that."""
 
 _ALONE, _PICTURED_ALONE = 20_000, 1_000
 """Up to so much work one process does, for others take seconds to start; less where each row has pictures to decode."""
@@ -53,47 +54,87 @@ class Task:
 
 @dataclass(frozen=True)
 class Collected:
-    """What became of a task: records with the columns of their places, by split; rows dropped, by reason."""
+    """What became of tasks: records with the columns of their places, by split; rows dropped, by reason."""
 
+    tasks: int
     tables: dict[Split, pa.Table]
     dropped: Counter[str]
 
 
-def collect(rows: Rows, exporter: Exporter, show: Show, alone: bool) -> Iterator[Collected]:
-    """All kept rows as records. alone: in this process, however many there are.
+@dataclass(frozen=True)
+class Scattered:
+    """The same where the records are on the local disk already. rows: by split and bucket."""
+
+    tasks: int
+    rows: dict[Split, Counter[int]]
+    dropped: Counter[str]
+
+
+@contextmanager
+def helpers(rows: Rows, exporter: Exporter) -> Iterator[ProcessPoolExecutor | None]:
+    """Other processes, which start at once; None where a cut of all rows would not pay for them."""
+    planned, most = _work(exporter, rows.planned, len(rows.known["teach"]))
+    processes = min(os.cpu_count() or 1, _MOST_PROCESSES)
+    if planned <= most or processes == 1:
+        yield None
+        return
+    begin = (rows.store.url, rows.store.verifier, exporter)
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, begin)
+    try:
+        for _ in range(processes):
+            pool.submit(_ready)
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def collect(
+    rows: Rows, exporter: Exporter, spills: Mapping[Split, Spill], show: Show, pool: ProcessPoolExecutor | None
+) -> Counter[str]:
+    """Puts all kept rows into the spills as records; gives those that were dropped, by reason. pool: see `helpers`.
 
     Raises Fatal where a kept row is not found again or cannot be rendered faithfully.
     """
-    pictured = exporter.media != "reference"
+    pictured, dropped, done = exporter.media != "reference", Counter[str](), 0
     unit = "shard, video_id" if pictured else "shard"
     (kept,) = rows.query(f"SELECT count(*) AS n, count(DISTINCT ({unit})) AS tasks FROM kept")
-    work, most = (kept["n"], _PICTURED_ALONE) if pictured else (kept["n"] + _SHARD * kept["tasks"], _ALONE)
-    alone = alone or work <= most
-    processes = 1 if alone else min(os.cpu_count() or 1, _MOST_PROCESSES, kept["tasks"])
+    work, most = _work(exporter, kept["n"], kept["tasks"])
     tasks = _tasks(rows, pictured, _rendered(rows, exporter))
-    made = _here(rows.store, exporter, tasks) if processes == 1 else _there(rows.store, exporter, tasks, processes)
-    for done, found in enumerate(made):
-        show(done, kept["tasks"])
-        yield found
-    show(kept["tasks"], kept["tasks"])
+    if pool is None or work <= most:
+        for batch in tasks:
+            found = _collected(rows.store, exporter, batch)
+            for split, table in found.tables.items():
+                spills[split].add(table)
+            dropped += found.dropped
+            show(done := done + found.tasks, kept["tasks"])
+        return dropped
+    shelves = {split: spill.shelves for split, spill in spills.items()}
+    for scattered in _there(pool, tasks, shelves):
+        for split, counts in scattered.rows.items():
+            spills[split].note(counts)
+        dropped += scattered.dropped
+        show(done := done + scattered.tasks, kept["tasks"])
+    return dropped
 
 
-def _here(store: RunStore, exporter: Exporter, tasks: Iterator[Task]) -> Iterator[Collected]:
-    for task in tasks:
-        yield _collected(store, exporter, task)
+def _work(exporter: Exporter, rows: int, tasks: int) -> tuple[int, int]:
+    """How much work there is, and how much of it one process does by itself."""
+    if exporter.media != "reference":
+        return rows, _PICTURED_ALONE
+    return rows + _SHARD * tasks, _ALONE
 
 
-def _there(store: RunStore, exporter: Exporter, tasks: Iterator[Task], processes: int) -> Iterator[Collected]:
-    """The same by other processes, a few tasks ahead of what is asked for."""
-    waiting: deque[Future[Collected]] = deque()
-    begin = (store.url, store.verifier, exporter)
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, begin) as pool:
-        for task in tasks:
-            waiting.append(pool.submit(_work, task))
-            if len(waiting) > 2 * processes:
-                yield waiting.popleft().result()
-        while waiting:
+def _there(
+    pool: ProcessPoolExecutor, tasks: Iterable[Sequence[Task]], shelves: Mapping[Split, Shelves]
+) -> Iterator[Scattered]:
+    """By other processes, a few tasks ahead of what is asked for."""
+    waiting: deque[Future[Scattered]] = deque()
+    for batch in tasks:
+        waiting.append(pool.submit(_scattered, batch, shelves))
+        if len(waiting) > 2 * _MOST_PROCESSES:
             yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 _ours: list[tuple[RunStore, Exporter]] = []
@@ -106,21 +147,31 @@ def _begin(url: str, verifier: str, exporter: Exporter) -> None:
     _ours[:] = [(RunStore(url, verifier), exporter)]
 
 
-def _work(task: Task) -> Collected:
+def _ready() -> None:
+    """What a process does first, and is up then."""
+
+
+def _scattered(batch: Sequence[Task], shelves: Mapping[Split, Shelves]) -> Scattered:
     ((store, exporter),) = _ours
-    return _collected(store, exporter, task)
+    found = _collected(store, exporter, batch)
+    rows = {split: shelves[split].put(table, str(os.getpid())) for split, table in found.tables.items()}
+    return Scattered(found.tasks, rows, found.dropped)
 
 
-def _collected(store: RunStore, exporter: Exporter, task: Task) -> Collected:
-    picked = rendered.picked(store, task.shard, task.facts, exporter.kept_by) if task.rendered else None
-    ids = [] if picked is None else pc.struct_field(picked["provenance"], "trajectory_id").to_pylist()
-    left = task.facts.keys() - set(ids)
-    tables = _made(store, exporter, task.shard, {name: task.facts[name] for name in left}) if left else {}
-    if picked is not None and ids:
-        for split, table in _placed(picked, ids, task.facts, exporter).items():
-            tables[split] = pa.concat_tables([table, tables[split]]) if split in tables else table
+def _collected(store: RunStore, exporter: Exporter, batch: Sequence[Task]) -> Collected:
+    tables: dict[Split, list[pa.Table]] = {}
+    for task in batch:
+        picked = rendered.picked(store, task.shard, task.facts, exporter.kept_by) if task.rendered else None
+        ids = [] if picked is None else pc.struct_field(picked["provenance"], "trajectory_id").to_pylist()
+        left = task.facts.keys() - set(ids)
+        found = [_made(store, exporter, task.shard, {name: task.facts[name] for name in left})] if left else []
+        if picked is not None and ids:
+            found.append(_placed(picked, ids, task.facts, exporter))
+        for by_split in found:
+            for split, table in by_split.items():
+                tables.setdefault(split, []).append(table)
     dropped, exporter.dropped = exporter.dropped, Counter()
-    return Collected(tables, dropped)
+    return Collected(len(batch), {split: pa.concat_tables(parts) for split, parts in tables.items()}, dropped)
 
 
 def _made(store: RunStore, exporter: Exporter, shard: int, facts: dict[str, Facts]) -> dict[Split, pa.Table]:
@@ -163,17 +214,25 @@ def _table(records: Sequence[Made], schema: pa.Schema) -> pa.Table:
     return pack([{**record.columns, rank: record.rank, number: record.number} for record in records], schema)
 
 
-def _tasks(rows: Rows, by_video: bool, ready: Collection[int]) -> Iterator[Task]:
-    """The kept rows by shard, or by a shard's videos, so that the pictures of one at a time are held. ready: shards
-    whose records are rendered."""
+def _tasks(rows: Rows, by_video: bool, ready: Collection[int]) -> Iterator[list[Task]]:
+    """The kept rows by shard, or by a shard's videos, so that the pictures of one at a time are held; those that are
+    made at a time together. ready: shards whose records are rendered.
+    """
     shards = rows.query("SELECT shard, count(*) AS n FROM kept GROUP BY 1 ORDER BY 1")
     while shards:
-        first, n = int(shards[0]["shard"]), 0
-        while shards and n < _ROWS_AT_A_TIME:
-            last = shards.pop(0)
-            n += last["n"]
-        which = f"shard BETWEEN {first} AND {int(last['shard'])}"
+        some, n = list[int](), 0
+        while shards and n < _ROWS_AT_A_TIME and len(some) < _SHARDS_AT_A_TIME:
+            one = shards.pop(0)
+            some.append(int(one["shard"]))
+            n += one["n"]
+        which = f"shard BETWEEN {some[0]} AND {some[-1]}"
         known = rows.query(f"SELECT * FROM kept WHERE {which} ORDER BY shard, video_id, rank")
-        for (shard, _), facts in groupby(known, key=lambda row: (row["shard"], by_video and row["video_id"])):
-            made_by = {"run_fingerprint": rows.fingerprints_of(shard)["replay"]}
-            yield Task(shard, {row["trajectory_id"]: row | made_by for row in facts}, shard in ready)
+        tasks = [
+            Task(shard, {row["trajectory_id"]: row | _makers(rows, shard) for row in facts}, shard in ready)
+            for (shard, _), facts in groupby(known, key=lambda row: (row["shard"], by_video and row["video_id"]))
+        ]
+        yield from ([task] for task in tasks) if by_video else [tasks]
+
+
+def _makers(rows: Rows, shard: int) -> dict[str, str]:
+    return {"run_fingerprint": rows.fingerprints_of(shard)["replay"]}

@@ -1,11 +1,14 @@
 """Cutting a run: what a condition keeps becomes the files of a trainer, without any model call."""
 
 import re
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from pipeline.shards.card import Card, Tally, identity_in, render, tally_in
 from pipeline.shards.choosing import LEARNABLE, choose
-from pipeline.shards.collecting import Show
+from pipeline.shards.collecting import Show, helpers
+from pipeline.shards.condition import Condition
 from pipeline.shards.export import MEDIA_FOLDER, Exporter, Shelf
 from pipeline.shards.formats.layout import Layout, Media
 from pipeline.shards.funnel import Funnel
@@ -54,19 +57,23 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None, alone: 
         raise UserError(f"cut name {order.name!r}: use letters, digits, dots, dashes and underscores only")
     media, layout = order.format.layout(order.kind, order.media)
     condition = order.condition.plus(LEARNABLE)
-    found = choose(rows, order.condition, order.kind, order.seed)
-    _require_fitting(rows, order)
-    read = digests(rows)
-    mark = identity(rows, order, condition, media, read)
     storage, folder = rows.store.storage, f"cuts/{order.name}"
     url = f"{rows.store.url.rstrip('/')}/{folder}"
-    if (readme := storage.read_or_none(f"{folder}/README.md")) is not None:
-        require_same(order.name, identity_in(readme), mark)
-        return _result(url, False, found, tally_in(readme))
-    exporter = _exporter(rows, order, mark, media, layout, folder)
-    counter = exporter.counter  # a tokenizer that cannot be loaded is told of before anything is written
-    _clear(storage, folder)
-    tally = write_records(rows, order, mark, exporter, folder, show, alone)
+    exporter = _exporter(rows, order, condition, media, layout, folder)
+    readme = storage.read_or_none(f"{folder}/README.md")
+    # Both take seconds for a run of a million rows, in which the choice is made.
+    with _helpers(rows, exporter, alone or readme is not None) as pool, ThreadPoolExecutor(1) as aside:
+        reading = aside.submit(digests, rows)
+        found = choose(rows, order.condition, order.kind, order.seed)
+        _require_fitting(rows, order)
+        read = reading.result()
+        mark = identity(rows, order, condition, media, read)
+        if readme is not None:
+            require_same(order.name, identity_in(readme), mark)
+            return _result(url, False, found, tally_in(readme))
+        counter = exporter.counter  # a tokenizer that cannot be loaded is told of before anything is written
+        _clear(storage, folder)
+        tally = write_records(rows, order, mark, exporter, folder, show, pool)
     storage.write(f"{folder}/{PLOT}", plot(found, _zooms(rows)))
     written = {"rows": tally.rows, "not_written": dict(tally.dropped)}
     storage.write(f"{folder}/{LINEAGE}", lineage(rows, condition, mark, read, found, written))
@@ -87,6 +94,10 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None, alone: 
     )
     storage.write(f"{folder}/README.md", render(card).encode())
     return _result(url, True, found, tally)
+
+
+def _helpers(rows: Rows, exporter: Exporter, alone: bool) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    return nullcontext() if alone else helpers(rows, exporter)
 
 
 def _result(url: str, made: bool, found: Funnel, tally: Tally) -> Cut:
@@ -130,15 +141,13 @@ def _clear(storage: Storage, folder: str) -> None:
         storage.fs.rm(media, recursive=True)
 
 
-def _exporter(
-    rows: Rows, order: Order, identity: dict[str, str], media: Media, layout: Layout, folder: str
-) -> Exporter:
+def _exporter(rows: Rows, order: Order, condition: Condition, media: Media, layout: Layout, folder: str) -> Exporter:
     return Exporter(
         kind=order.kind,
         media=media,
         layout=layout,
         learn=order.learn,
-        kept_by=identity["condition"],
+        kept_by=condition.sql,
         test_share=order.test_share,
         seed=order.seed,
         tokenizer=order.tokenizer,

@@ -4,7 +4,9 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shards.formats.layout import IMAGE, Layout
-from pipeline.shards.spill import Spill
+from pipeline.shards.spill import Piece, Spill
 from pipeline.storage import Storage
 from schemas.record import canonical_json
 
@@ -53,17 +55,34 @@ def _row_bytes(spill: Spill) -> Iterator[int]:
 
 
 def write_split(
-    storage: Storage, folder: str, split: str, spill: Spill, layout: Layout, sizes: Sizes, mark: dict[str, str]
+    storage: Storage,
+    folder: str,
+    split: str,
+    spill: Spill,
+    layout: Layout,
+    sizes: Sizes,
+    mark: dict[str, str],
+    pool: Executor | None,
 ) -> tuple[int, int]:
-    """Writes a split's files; gives how many there are and their bytes. mark: goes into the metadata of Parquet."""
+    """Writes a split's files; gives how many there are and their bytes. mark: goes into the metadata of Parquet.
+
+    pool: other processes that may write some of them.
+    """
     if layout.suffix != "parquet":
         return 1, _write_json(storage, f"{folder}/{split}.{layout.suffix}", spill, layout.suffix)
-    counts, n_bytes = sizes.of(spill), 0
-    for number, table in enumerate(spill.files(counts)):
-        data = _parquet(table, mark)
-        storage.write(f"{folder}/{split}-{number:05d}-of-{len(counts):05d}.parquet", data)
-        n_bytes += len(data)
-    return len(counts), n_bytes
+    counts = sizes.of(spill)
+    names = [f"{folder}/{split}-{number:05d}-of-{len(counts):05d}.parquet" for number in range(len(counts))]
+    write = partial(_write, storage, mark)
+    if pool is None or (pieces := spill.pieces(counts)) is None:
+        return len(counts), sum(map(write, names, spill.files(counts)))
+    return len(counts), sum(pool.map(write, names, pieces))
+
+
+def _write(storage: Storage, mark: dict[str, str], name: str, rows: Piece | pa.Table) -> int:
+    """Writes a file; gives its bytes."""
+    data = _parquet(rows.read() if isinstance(rows, Piece) else rows, mark)
+    storage.write(name, data)
+    return len(data)
 
 
 def pattern(split: str, suffix: FileKind) -> str:

@@ -39,6 +39,9 @@ _VERSION = content_id([str(_SCHEMA), version("zoomtrail")])
 _FILLED = ("verifier", "evidence_gain", "p_gold_evidence", "grounding_iou", "run_fingerprint")
 """Of a row's provenance what the cut fills in by its facts; `kept_by`, too."""
 
+_REPEATED = ["images.list.element.hash", "messages.list.element.content"]
+"""Columns that are most of a file, and are spelled out for the rows that are picked alone."""
+
 _AHEAD_BYTES = 4 << 20
 """Of a file on an object store: some row groups at a time."""
 
@@ -87,7 +90,7 @@ def picked(store: RunStore, shard: int, facts: Mapping[str, Facts], kept_by: str
     file = _opened(store, name_of(shard))
     table = file.read_row_group(shard % rollup.SHARDS, use_threads=False)
     ids = pc.struct_field(table["provenance"], "trajectory_id")
-    table = table.filter(pc.is_in(ids, pa.array(list(facts), pa.string())))
+    table = table.filter(pc.is_in(ids, pa.array(list(facts), pa.string()))).cast(_SCHEMA)
     provenance = table["provenance"].combine_chunks()
     names = provenance.field("trajectory_id").to_pylist()
     known = {name: [facts[one][name] for one in names] for name in _FILLED} | {"kept_by": [kept_by] * len(names)}
@@ -126,7 +129,7 @@ def _rows(attempt: Trajectory) -> list[dict[str, Any]]:
 def _file(url: str, name: str, size: int) -> pq.ParquetFile:
     storage = RunStore(url).storage
     source = storage.path(name) if storage.is_local else pa.PythonFile(Ranges(storage, name, _AHEAD_BYTES), mode="r")
-    return pq.ParquetFile(source, pre_buffer=False)
+    return pq.ParquetFile(source, pre_buffer=False, read_dictionary=_REPEATED)
 
 
 def _opened(store: RunStore, name: str) -> pq.ParquetFile:

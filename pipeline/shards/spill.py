@@ -1,7 +1,9 @@
 """Rows that arrive in any order, put in order and cut into files: a million of them never sit in memory."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -17,8 +19,60 @@ _HELD_BYTES = 100_000_000
 """Rows that wait in memory before they are written, so that a bucket's file grows by more than a few at a time."""
 
 
+@dataclass(frozen=True)
+class Shelves:
+    """Buckets on the local disk, one for each `bucket` samples: files to which several processes may add."""
+
+    folder: str
+    bucket: int
+
+    def put(self, table: pa.Table, writer: str) -> Counter[int]:
+        """Adds rows with the columns of their places; how many went into each bucket.
+
+        writer: names the process; of one name no two put rows at the same time.
+        """
+        options, counts = pa.ipc.IpcWriteOptions(compression="lz4"), Counter[int]()
+        for number, rows in self.split(_in_order([table])):
+            path = Path(self.folder) / f"{number:08d}-{writer}.arrows"
+            with path.open("ab") as file, pa.ipc.new_stream(file, rows.schema, options=options) as stream:
+                stream.write_table(rows)
+            counts[number] += len(rows)
+        return counts
+
+    def read(self, number: int) -> pa.Table:
+        """The rows of a bucket in order, without their places."""
+        parts = []
+        for path in sorted(Path(self.folder).glob(f"{number:08d}-*.arrows")):
+            with path.open("rb") as file:
+                while file.tell() < path.stat().st_size:
+                    parts.append(pa.ipc.open_stream(file).read_all())
+        return _in_order(parts).drop_columns([RANK, NUMBER])
+
+    def split(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        """The buckets of rows that are in order, with their rows."""
+        buckets = pc.divide(table[RANK], self.bucket).combine_chunks()
+        start = 0
+        for number, count in sorted((item["values"], item["counts"]) for item in pc.value_counts(buckets).to_pylist()):
+            yield number, table.slice(start, count)
+            start += count
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The rows of one file: so many, after the first `skipped` of some buckets that follow each other."""
+
+    shelves: Shelves
+    buckets: tuple[int, ...]
+    skipped: int
+    rows: int
+
+    def read(self) -> pa.Table:
+        """In any process."""
+        return pa.concat_tables([self.shelves.read(number) for number in self.buckets]).slice(self.skipped, self.rows)
+
+
 class Spill:
-    """Rows in memory, and from some size on in buckets on the local disk, one for each `bucket` samples.
+    """Rows in memory, and from some size on in buckets on the local disk, to which other processes may add as well.
 
     A context manager. rows: how many were added.
     """
@@ -26,12 +80,12 @@ class Spill:
     def __init__(self, schema: pa.Schema, bucket: int, held_bytes: int = _HELD_BYTES) -> None:
         self.rows = 0
         self._schema = schema
-        self._bucket = bucket
         self._held_bytes = held_bytes
         self._waiting: list[pa.Table] = []
         self._bytes = 0
-        self._numbers: set[int] = set()
+        self._counts: Counter[int] = Counter()
         self._folder = tempfile.TemporaryDirectory(prefix="zoomtrail-cut-")
+        self.shelves = Shelves(self._folder.name, bucket)
 
     def __enter__(self) -> "Spill":
         return self
@@ -49,20 +103,20 @@ class Spill:
         if self._bytes > self._held_bytes:
             self._flush()
 
+    def note(self, counts: Counter[int]) -> None:
+        """Rows that another process has put on the shelves, by bucket."""
+        self.rows += counts.total()
+        self._counts += counts
+
     def tables(self) -> Iterator[pa.Table]:
         """All rows in order, a bucket at a time."""
-        if not self._numbers:
+        if not self._counts:
             self._waiting = [_in_order(self._waiting)] if self._waiting else []
             for table in self._waiting:
-                yield from (part.drop_columns([RANK, NUMBER]) for _, part in self._by_bucket(table))
+                yield from (part.drop_columns([RANK, NUMBER]) for _, part in self.shelves.split(table))
             return
         self._flush()
-        for number in sorted(self._numbers):
-            parts, path = [], self._path(number)
-            with path.open("rb") as file:
-                while file.tell() < path.stat().st_size:
-                    parts.append(pa.ipc.open_stream(file).read_all())
-            yield _in_order(parts).drop_columns([RANK, NUMBER])
+        yield from map(self.shelves.read, sorted(self._counts))
 
     def files(self, sizes: Sequence[int]) -> Iterator[pa.Table]:
         """The rows in order, so many at a time; one table without rows where there are none."""
@@ -73,30 +127,28 @@ class Spill:
             yield rest.slice(0, size)
             rest = rest.slice(size)
 
+    def pieces(self, sizes: Sequence[int]) -> list[Piece] | None:
+        """The same, to be read by several processes; None where the rows are in memory."""
+        if not self._counts:
+            return None
+        self._flush()
+        ends, end = list[tuple[int, int]](), 0
+        for number in sorted(self._counts):
+            ends.append((number, end := end + self._counts[number]))
+        found, start = list[Piece](), 0
+        for size in sizes:
+            within = [(n, last) for n, last in ends if last > start and last - self._counts[n] < start + size]
+            number, last = within[0]
+            skipped = start - (last - self._counts[number])
+            found.append(Piece(self.shelves, tuple(n for n, _ in within), skipped, size))
+            start += size
+        return found
+
     def _flush(self) -> None:
-        """Writes what waits, each bucket's rows to its file."""
-        if not self._waiting:
-            return
-        waiting, self._waiting, self._bytes = _in_order(self._waiting), [], 0
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        for number, table in self._by_bucket(waiting):
-            self._numbers.add(number)
-            with (
-                self._path(number).open("ab") as file,
-                pa.ipc.new_stream(file, table.schema, options=options) as stream,
-            ):
-                stream.write_table(table)
-
-    def _by_bucket(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        """The buckets of rows that are in order, with their rows."""
-        buckets = pc.divide(table[RANK], self._bucket).combine_chunks()
-        start = 0
-        for number, count in sorted((item["values"], item["counts"]) for item in pc.value_counts(buckets).to_pylist()):
-            yield number, table.slice(start, count)
-            start += count
-
-    def _path(self, number: int) -> Path:
-        return Path(self._folder.name) / f"{number:08d}.arrows"
+        """Puts what waits on the shelves."""
+        if self._waiting:
+            waiting, self._waiting, self._bytes = pa.concat_tables(self._waiting), [], 0
+            self._counts += self.shelves.put(waiting, "here")
 
 
 def _in_order(parts: Sequence[pa.Table]) -> pa.Table:

@@ -1,6 +1,6 @@
 """A cut's records, put in order and written as the files of its splits, with what its loader needs beside them."""
 
-from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 
 from pipeline.shards.card import Tally
@@ -22,20 +22,20 @@ def write_records(
     exporter: Exporter,
     folder: str,
     show: Show,
-    alone: bool,
+    pool: ProcessPoolExecutor | None,
 ) -> Tally:
-    """Writes the records and what stands beside them. Raises Fatal where a kept row is not found again."""
-    storage, layout, dropped = rows.store.storage, exporter.layout, Counter[str]()
+    """Writes the records and what stands beside them. pool: see `helpers`.
+
+    Raises Fatal where a kept row is not found again.
+    """
+    storage, layout = rows.store.storage, exporter.layout
     sizes = Sizes(order.most_rows, order.bytes_per_file)
     with ExitStack() as stack:
         bucket = _PICTURED_BUCKET if exporter.media == "embedded" else _BUCKET
         spills = {split: stack.enter_context(Spill(exporter.schema, bucket)) for split in order.splits}
-        for found in collect(rows, exporter, show, alone):
-            dropped += found.dropped
-            for split, table in found.tables.items():
-                spills[split].add(table)
+        dropped = collect(rows, exporter, spills, show, pool)
         done = {
-            split: write_split(storage, folder, split, spill, layout, sizes, identity)
+            split: write_split(storage, folder, split, spill, layout, sizes, identity, pool)
             for split, spill in spills.items()
         }
         counts: dict[str, int] = {split: spill.rows for split, spill in spills.items()}

@@ -93,7 +93,7 @@ def test_a_kept_row_that_is_not_found_again_stops_the_cut(tmp_path: Path) -> Non
     media, layout = NATIVE.layout("sft", None)
     exporter = Exporter("sft", media, layout, "all", {}, 0.0, 0, "", None, Shelf(store.storage, "cuts/none"))
     with pytest.raises(Fatal, match="1 rows are kept, 0 were found again"):
-        list(collecting.collect(rows, exporter, lambda done, total: None, alone=True))
+        collecting.collect(rows, exporter, {}, lambda done, total: None, pool=None)
 
 
 @pytest.mark.parametrize(("name", "media"), [("native", "reference"), ("native", "embedded"), ("ms-swift", "files")])
@@ -122,6 +122,31 @@ def test_rows_come_back_in_order_whatever_waits_in_memory(held: int) -> None:
             read = [text for table in spill.tables() for text in table["text"].to_pylist()]
             assert read == [f"row {rank}" for rank in range(100)]
         assert [table.num_rows for table in spill.files([30, 70])] == [30, 70]
+
+
+@pytest.mark.parametrize("sizes", [[100], [30, 70], [33, 33, 34], [1] * 100, [7, 7, 86]])
+def test_what_several_processes_put_on_shelves_is_read_in_order_piece_by_piece(sizes: list[int]) -> None:
+    schema = pa.schema([("text", pa.string())])
+    with Spill(schema, 7) as spill:
+        for start in (40, 0, 80, 20, 60):
+            ranks = list(range(start + 19, start - 1, -1))
+            table = pa.table({"text": [f"row {rank}" for rank in ranks], RANK: ranks, NUMBER: [0] * 20})
+            if start == 20:
+                spill.add(table)  # one that this process made
+            else:
+                spill.note(spill.shelves.put(table, f"writer-{start % 3}"))
+        pieces = spill.pieces(sizes)
+        assert pieces is not None and spill.rows == 100
+        read = [piece.read()["text"].to_pylist() for piece in pieces]
+        assert [len(rows) for rows in read] == sizes
+        assert [text for rows in read for text in rows] == [f"row {rank}" for rank in range(100)]
+        assert [len(table) for table in spill.files(sizes)] == sizes
+
+
+def test_rows_that_wait_in_memory_are_no_pieces() -> None:
+    with Spill(pa.schema([("text", pa.string())]), 7) as spill:
+        spill.add(pa.table({"text": ["row"], RANK: [0], NUMBER: [0]}))
+        assert spill.pieces([1]) is None
 
 
 def test_files_are_no_larger_than_was_asked_for(tmp_path: Path) -> None:
