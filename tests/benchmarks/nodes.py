@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks.nodes [--quick] [--json FILE] [--minutes N] [--seed N]
 
-A head that takes no work, and up to three nodes; a node dies by SIGKILL of its raylet and all its workers. Videos and
-runs lie on an S3 server, of whose requests one in twenty is slow, refused (503), reset, answered in vain or cut short;
-the models' server commits every fault of its own. Whole runs follow one another until the time is over. Bars: the rows
-of all stages of each equal an undisturbed run's; no call is sent whose reply is on the store; the only answered calls
-that are sent again were in flight at a kill, and no more than may be in flight on a node; a node's death makes no item
-poison; after `zoomtrail clean` the store holds no file under a temporary name and no unfinished upload.
+A head that takes no work and misses a dead node soon (see `tests/ray_nodes.py`), and up to three nodes; a node dies by
+SIGKILL of its raylet and all its workers. Videos and runs lie on an S3 server, of whose requests one in twenty is slow,
+refused (503), reset, answered in vain or cut short; the models' server commits every fault of its own. Whole runs
+follow one another until the time is over. Bars: the rows of all stages of each equal an undisturbed run's; no call is
+sent whose reply is on the store; the only answered calls that are sent again were in flight at a kill, and no more than
+may be in flight on a node; a node's death makes no item poison; after `zoomtrail clean` the store holds no file under a
+temporary name and no unfinished upload.
 """
 
 import argparse
