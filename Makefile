@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/zoomtrail demo $(PROTOCOL:%=--protocol %)
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .

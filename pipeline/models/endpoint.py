@@ -35,8 +35,9 @@ class EndpointModel:
     repeated call. A 401, 403 or 404 is Fatal, as is a dead key by any status; another 4xx is this request's fault
     (Rejected); 408, 409, 425, 429, 5xx, timeouts, lost connections and replies that cannot be read are retried with
     jittered backoff or when the server says. An error with status 200 counts by its code. When the retries of a call
-    are used up, it is Rejected if the server answered anything else meanwhile. If it answered nothing, that may be an
-    outage: all calls wait while plain requests are tried (see `Sender`), and it is Fatal after `outage_s`.
+    are used up, it is Rejected if the server answered anything else before the last of them. If it answered nothing,
+    that may be an outage: all calls wait while plain requests are tried (see `Sender`), and it is Fatal after
+    `outage_s`; a call whose retries an outage used up is tried once more after it.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ class _Patience:
     def over(self, _: RetryCallState) -> bool:
         """Whether the call is given up. It is not while no call at all is answered: the gate knows what to do then.
 
-        Nor where the first answers came while its last try was out: all of its tries may have met one outage.
+        Nor where the first answers came while its last try was out, or after it: all of them may have met one outage.
         """
         if self.tries <= self._retries:
             return False

@@ -48,6 +48,8 @@ def test_one_request_that_always_fails_at_the_trial_decides_nothing_for_the_run(
 
 
 def test_a_closed_verifier_leaves_no_thread_and_no_connection(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    gc.collect()
+    recwarn.clear()  # what earlier tests left is none of its own
     before = set(threading.enumerate())
     with server(lambda *_: reply("A", TOKENS)) as (url, _):
         verifier = scorer(url, tmp_path)
