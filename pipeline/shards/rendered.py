@@ -39,6 +39,8 @@ _VERSION = content_id([str(_SCHEMA), version("zoomtrail")])
 _FILLED = ("verifier", "evidence_gain", "p_gold_evidence", "grounding_iou", "run_fingerprint")
 """Of a row's provenance what the cut fills in by its facts; `kept_by`, too."""
 
+_BEGINS = "rollup/samples-"
+
 _REPEATED = ["images.list.element.hash", "messages.list.element.content"]
 """Columns that are most of a file, and are spelled out for the rows that are picked alone."""
 
@@ -51,14 +53,13 @@ _ORIGIN = {"run_fingerprint": "", "kept_by": ""}
 
 def name_of(shard: int) -> str:
     """The file that holds a shard's rows, where there is one."""
-    return f"rollup/samples-{shard // rollup.SHARDS:05d}.parquet"
+    return f"{_BEGINS}{shard // rollup.SHARDS:05d}.parquet"
 
 
 def due(store: RunStore) -> list[range]:
-    """The shards of each file that is not there and could be."""
-    there = store.storage.names("rollup", ".parquet")
-    spans = rollup.whole(store.finished("replay"))
-    return [span for span in spans if name_of(span.start).removeprefix("rollup/") not in there]
+    """The shards of each file that is not there as this version writes it, and could be."""
+    there = rollup.of_version(store, _BEGINS, _VERSION)
+    return [span for span in rollup.whole(store.finished("replay")) if name_of(span.start) not in there]
 
 
 def render(store: RunStore, span: range) -> None:
@@ -75,14 +76,8 @@ def render(store: RunStore, span: range) -> None:
 
 def there(store: RunStore, sizes: Mapping[int, int]) -> frozenset[int]:
     """The shards whose rows are rendered from the very files that there are. sizes: in bytes, of trajectories."""
-    found = set[int]()
-    for name in store.storage.names("rollup", ".parquet"):
-        if name.startswith("samples-"):
-            told = _opened(store, f"rollup/{name}").metadata.metadata[b"zoomtrail"]
-            document = json.loads(told)
-            if document["version"] == _VERSION:
-                found.update(int(n) for n, size in document["sizes"].items() if sizes.get(int(n)) == size)
-    return frozenset(found)
+    files = rollup.of_version(store, _BEGINS, _VERSION).values()
+    return frozenset(int(n) for told in files for n, size in told["sizes"].items() if sizes.get(int(n)) == size)
 
 
 def picked(store: RunStore, shard: int, facts: Mapping[str, Facts], kept_by: str) -> pa.Table:

@@ -8,17 +8,21 @@ very shards that are there, or of another version's columns, reads the shards.
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shards.columns import CAPTIONED, COLUMNS, USAGE, selected
 from pipeline.shards.conservation import Counted
+from pipeline.shards.digests import footer
 from pipeline.shards.reading import Database
 from pipeline.store import RunStore
 from schemas.config import STAGES
+from schemas.errors import Fatal
 from schemas.record import SCHEMA_VERSION, content_id
 
 SHARDS = 64
@@ -53,18 +57,38 @@ def parts(data: Database, store: RunStore, sizes: Mapping[str, Mapping[int, int]
     folder = _folder(store)
     names = [f"{folder}/{name}" for name in store.storage.names(folder, ".parquet") if name.startswith("rows-")]
     found = list[Part]()
-    for name, footer in zip(names, data.footers(names), strict=True):
-        if footer.get("version") == _VERSION:
-            part = Part(name, name.replace("/rows-", "/videos-"), _known(footer["shards"]))
+    for name, told in zip(names, data.footers(names), strict=True):
+        if told.get("version") == _VERSION:
+            part = Part(name, name.replace("/rows-", "/videos-"), _known(told["shards"]))
             if all(sizes[stage].get(shard) == known.size for stage, shard, known in _each(part)):
                 found.append(part)
     return found
 
 
 def due(store: RunStore) -> list[range]:
-    """The shards of each part that is not there and could be, by the names of the files alone."""
-    there = store.storage.names(_folder(store), ".parquet")
-    return [span for span in whole(store.finished("replay")) if f"rows-{_name(span)}" not in there]
+    """The shards of each part that is not there as this version writes it, and could be."""
+    there = of_version(store, f"{_folder(store)}/rows-", _VERSION)
+    return [span for span in whole(store.finished("replay")) if f"{_folder(store)}/rows-{_name(span)}" not in there]
+
+
+def of_version(store: RunStore, begins: str, version: str) -> dict[str, dict[str, Any]]:
+    """What the footers of rolled-up files say whose names begin so, of those of a version. Broken files are none."""
+    folder, _, prefix = begins.rpartition("/")
+    found = dict[str, dict[str, Any]]()
+    for name in store.storage.names(folder, ".parquet"):
+        if name.startswith(prefix):
+            with suppress(Fatal, pa.ArrowException):
+                told = _told(store, f"{folder}/{name}")
+                if told.get("version") == version:
+                    found[f"{folder}/{name}"] = told
+    return found
+
+
+def _told(store: RunStore, name: str) -> dict[str, Any]:
+    data = footer(store.storage, name)
+    metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + data + len(data).to_bytes(4, "little") + b"PAR1")).metadata
+    told: dict[str, Any] = json.loads((metadata or {}).get(b"zoomtrail", b"{}"))
+    return told
 
 
 def whole(shards: Iterable[int]) -> list[range]:

@@ -161,6 +161,22 @@ def test_a_part_of_another_version_is_not_read(tmp_path: Path, monkeypatch: pyte
     assert every_row(store) == rows
 
 
+def test_parts_of_another_version_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = told(whole_run(str(tmp_path)))
+    rows = every_row(store)
+    for version in ("1", "2"):
+        monkeypatch.setattr(rollup, "_VERSION", version)
+        monkeypatch.setattr(rendered, "_VERSION", version)
+        assert rollup.due(store) == rendered.due(store) != []
+        list(roll_up(store))
+        for span in rendered.due(store):
+            rendered.render(store, span)
+        assert rollup.due(store) == rendered.due(store) == []
+        assert every_row(store) == rows
+    store.storage.write("rollup/samples-00000.parquet", b"torn")
+    assert len(rendered.due(store)) == 1
+
+
 def test_a_damaged_part_is_told_by_its_name(tmp_path: Path) -> None:
     store = told(whole_run(str(tmp_path)))
     list(roll_up(store))
