@@ -1,6 +1,7 @@
 """`ray job submit` of a run: its working directory, its key from the environment, its logs, stop and resubmit."""
 
 import os
+import random
 import secrets
 import signal
 import socket
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -32,8 +34,11 @@ KEY = "sk-recognisable-51d0ac77e02b"
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    """One that no system hands out by itself: Ray takes it only seconds later, and other tests run meanwhile."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
 
 
 class Head:
@@ -68,7 +73,7 @@ class Head:
                 assert time.monotonic() < deadline and self.process.poll() is None, "no dashboard"
                 time.sleep(1)
 
-    def job(self, verb: str, *arguments: str, patience_s: float = 120) -> str:
+    def job(self, verb: str, *arguments: str, patience_s: float = 240) -> str:
         """What `ray job VERB` prints. A node that has not started all its services yet asks to be tried again."""
         command = [*self._ray, "job", verb, "--address", self.address, *arguments]
         deadline = time.monotonic() + patience_s
