@@ -1,17 +1,14 @@
 """`ray job submit` of a run: its working directory, its key from the environment, its logs, stop and resubmit."""
 
 import os
-import random
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -26,19 +23,12 @@ from schemas.trajectory import Trajectory
 from tests.benchmarks.kills import await_end, descendants
 from tests.jobfiles import write_job
 from tests.jobs.conftest import ROOT
+from tests.ports import free_port
 from tests.scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.slow
 
 KEY = "sk-recognisable-51d0ac77e02b"
-
-
-def free_port() -> int:
-    """One that no system hands out by itself: Ray takes it only seconds later, and other tests run meanwhile."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("no free port")
 
 
 class Head:

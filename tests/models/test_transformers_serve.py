@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
 from tests.jobfiles import write_job
 from tests.models.chats import chat, jpeg
+from tests.ports import free_port
 from tests.scripted_server import ScriptedServer
 from tests.tiny_models import build_idefics3
 
@@ -49,9 +49,7 @@ START_S = 300.0
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """`transformers serve` of a model folder, under the folder's own name, on a free port: its base URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", folder.name]
     command += ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
