@@ -52,7 +52,9 @@ class Crew:
         """
         found = [self._idle.pop(at) if (at := self._fitting(post)) is not None else None for post in posts]
         self.dismiss()
-        if not self._growing and (misfit := next((post for post in dict.fromkeys(posts) if not fits(post)), None)):
+        if not self._growing and (
+            misfit := next((post for post in dict.fromkeys(posts) if not _with_room(post)), None)
+        ):
             raise UserError(f"workers: one that takes {misfit} has no room on this machine; change what it takes")
         return [one[1] if one else _hired(post) for one, post in zip(found, posts, strict=True)]
 
@@ -67,11 +69,6 @@ class Crew:
 
     def _fitting(self, post: Post) -> int | None:
         return next((i for i, (other, _) in enumerate(self._idle) if other == post), None)
-
-
-def fits(post: Post) -> bool:
-    """Whether some node would have room for a post if it were empty."""
-    return bool(_with_room(post))
 
 
 def _with_room(post: Post) -> set[str]:
@@ -139,15 +136,15 @@ class Lost(Exception):
 class Actor:
     """A StageActor as the driver knows it.
 
-    seat: of the process that is up, None while there is none. handle: Ray's, None while it stands aside. room: what its
-    shards share. deaths: of its process. died_with: nodes that died under it.
+    seat: of the process that is up, None while there is none. handle: Ray's, of no use while it stands aside.
+    room: what its shards share. deaths: of its process. died_with: nodes that died under it.
     """
 
     def __init__(self, name: str, post: Post, handle: Any, assignments: dict[str, Assignment], run: str) -> None:
         """See `StageActor.assign`."""
         self.name = name
         self.post = post
-        self.handle: Any | None = handle
+        self.handle = handle
         self.stages = tuple(assignments)
         self._seat: Seat | None = None
         self._gone = asyncio.Event()
@@ -190,7 +187,7 @@ class Actor:
         suspects, poison = frozenset(blame.suspects), frozenset(blame.poison)
         self._asked_for += 1
         try:
-            result = await self._hand.run.remote(stage, shard, planned, suspects, poison)
+            result = await self.handle.run.remote(stage, shard, planned, suspects, poison)
         except RayActorError as error:
             raise Lost from error
         except RayTaskError as error:
@@ -218,7 +215,7 @@ class Actor:
         """Of its workers, as last told. A death while it was idle is noticed here."""
         if seat := self.seat:
             try:
-                self._told = await asyncio.wait_for(self._hand.progress.remote(), timeout=2.0)
+                self._told = await asyncio.wait_for(self.handle.progress.remote(), timeout=2.0)
             except RayActorError:
                 self._asked(seat, nodes)
             except TimeoutError:
@@ -232,24 +229,19 @@ class Actor:
 
     @property
     def aside(self) -> bool:
-        return self.handle is None
+        """Whether it has left its room to others."""
+        return not self._back.is_set()
 
     def stand_aside(self) -> None:
         """Leaves its room to others until it comes back. Only for one that is idle."""
         self._back.clear()
         self.seat = None
-        self.end()
-        self.handle = None
+        end(self.handle)
 
     def come_back(self) -> None:
         """Waits for room like all others from now on."""
         self.handle = _hired(self.post)
         self._back.set()
-
-    def end(self) -> None:
-        """Ends its process."""
-        if self.handle is not None:
-            end(self.handle)
 
     def close(self) -> None:
         """Asks it no more."""
@@ -257,13 +249,6 @@ class Actor:
         for task in (self._coming, *self._fates.values()):
             if task is not None:
                 task.cancel()
-
-    @property
-    def _hand(self) -> Any:
-        """Raises Lost where it stands aside."""
-        if self.handle is None:
-            raise Lost
-        return self.handle
 
     def _asked(self, seat: Seat, nodes: Nodes) -> "asyncio.Task[Fate]":
         if seat not in self._fates:
@@ -280,7 +265,7 @@ class Actor:
         while True:
             await self._back.wait()
             try:
-                seat: Seat = await self._hand.assign.remote(*self._assignment)
+                seat: Seat = await self.handle.assign.remote(*self._assignment)
                 self.seat = seat
                 return seat
             except ActorUnavailableError:  # Ray says so of one that waits for room after a restart, too

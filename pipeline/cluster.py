@@ -101,7 +101,7 @@ class Cluster:
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watch = named_actor(Watch, f"{self._name}-watch")
         await self._begin_metering()
-        aside = [self._begun(work) for work in (self._show(show), self._tidy(), self._relieve())]
+        beside = [self._begun(work) for work in (self._show(show), self._tidy(), self._relieve())]
         try:
             self._hire()
             if after is not None:
@@ -111,7 +111,7 @@ class Cluster:
             self._check_finished()
             await self._finished
         finally:
-            tasks = [*aside, *(task for slots in self._slots.values() for task in slots)]
+            tasks = [*beside, *(task for slots in self._slots.values() for task in slots)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -241,7 +241,8 @@ class Cluster:
             for task in self._slots.pop(actor):
                 task.cancel()
             actor.close()
-            actor.end()
+            if not actor.aside:
+                end(actor.handle)
             self._actors.remove(actor)
             self._dismissed.append(actor)
 

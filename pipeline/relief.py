@@ -32,8 +32,8 @@ class Relief:
             if actor.aside and (not starved or starved.intersection(actor.stages)):
                 actor.come_back()
         stepped = list[Actor]()
-        for stage in starved:
-            if now - self._since[stage] >= _STARVED_S and (found := await self._dispensable(stage, nodes)):
+        for stage, since in self._since.items():
+            if now - since >= _STARVED_S and (found := await self._dispensable(stage, nodes)):
                 found.stand_aside()
                 stepped.append(found)
         return stepped

@@ -52,30 +52,12 @@ class Task:
     rendered: bool
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What became of tasks: records with the columns of their places, by split; rows dropped, by reason."""
-
-    tasks: int
-    tables: dict[Split, pa.Table]
-    dropped: Counter[str]
-
-
-@dataclass(frozen=True)
-class Scattered:
-    """The same where the records are on the local disk already. rows: by split and bucket."""
-
-    tasks: int
-    rows: dict[Split, Counter[int]]
-    dropped: Counter[str]
-
-
 @contextmanager
-def helpers(rows: Rows, exporter: Exporter) -> Iterator[ProcessPoolExecutor | None]:
-    """Other processes, which start at once; None where a cut of all rows would not pay for them."""
+def helpers(rows: Rows, exporter: Exporter, alone: bool) -> Iterator[ProcessPoolExecutor | None]:
+    """Other processes, which start at once; None where there are to be none, or a cut of all rows would not pay."""
     planned, most = _work(exporter, rows.planned, len(rows.known["teach"]))
     processes = min(os.cpu_count() or 1, _MOST_PROCESSES)
-    if planned <= most or processes == 1:
+    if alone or planned <= most or processes == 1:
         yield None
         return
     begin = (rows.store.url, rows.store.verifier, exporter)
@@ -101,19 +83,12 @@ def collect(
     work, most = _work(exporter, kept["n"], kept["tasks"])
     tasks = _tasks(rows, pictured, _rendered(rows, exporter))
     if pool is None or work <= most:
-        for batch in tasks:
-            found = _collected(rows.store, exporter, batch)
-            for split, table in found.tables.items():
-                spills[split].add(table)
-            dropped += found.dropped
-            show(done := done + found.tasks, kept["tasks"])
-        return dropped
-    shelves = {split: spill.shelves for split, spill in spills.items()}
-    for scattered in _there(pool, tasks, shelves):
-        for split, counts in scattered.rows.items():
-            spills[split].note(counts)
-        dropped += scattered.dropped
-        show(done := done + scattered.tasks, kept["tasks"])
+        made = _here(rows.store, exporter, tasks, spills)
+    else:
+        made = _there(pool, tasks, spills)
+    for count, lost in made:
+        dropped += lost
+        show(done := done + count, kept["tasks"])
     return dropped
 
 
@@ -124,17 +99,37 @@ def _work(exporter: Exporter, rows: int, tasks: int) -> tuple[int, int]:
     return rows + _SHARD * tasks, _ALONE
 
 
-def _there(
-    pool: ProcessPoolExecutor, tasks: Iterable[Sequence[Task]], shelves: Mapping[Split, Shelves]
-) -> Iterator[Scattered]:
-    """By other processes, a few tasks ahead of what is asked for."""
-    waiting: deque[Future[Scattered]] = deque()
+def _here(
+    store: RunStore, exporter: Exporter, tasks: Iterable[Sequence[Task]], spills: Mapping[Split, Spill]
+) -> Iterator[tuple[int, Counter[str]]]:
+    """Puts the records of all tasks into the spills; gives how many are done, and the rows dropped, by reason."""
     for batch in tasks:
-        waiting.append(pool.submit(_scattered, batch, shelves))
+        tables, dropped = _collected(store, exporter, batch)
+        for split, table in tables.items():
+            spills[split].add(table)
+        yield len(batch), dropped
+
+
+def _there(
+    pool: ProcessPoolExecutor, tasks: Iterable[Sequence[Task]], spills: Mapping[Split, Spill]
+) -> Iterator[tuple[int, Counter[str]]]:
+    """The same by other processes, a few tasks ahead of what is asked for."""
+    shelves = {split: spill.shelves for split, spill in spills.items()}
+    waiting: deque[tuple[int, Future[tuple[dict[Split, Counter[int]], Counter[str]]]]] = deque()
+
+    def first() -> tuple[int, Counter[str]]:
+        count, future = waiting.popleft()
+        rows, dropped = future.result()
+        for split, counts in rows.items():
+            spills[split].note(counts)
+        return count, dropped
+
+    for batch in tasks:
+        waiting.append((len(batch), pool.submit(_scattered, batch, shelves)))
         if len(waiting) > 2 * _MOST_PROCESSES:
-            yield waiting.popleft().result()
+            yield first()
     while waiting:
-        yield waiting.popleft().result()
+        yield first()
 
 
 _ours: list[tuple[RunStore, Exporter]] = []
@@ -151,14 +146,19 @@ def _ready() -> None:
     """What a process does first, and is up then."""
 
 
-def _scattered(batch: Sequence[Task], shelves: Mapping[Split, Shelves]) -> Scattered:
+def _scattered(
+    batch: Sequence[Task], shelves: Mapping[Split, Shelves]
+) -> tuple[dict[Split, Counter[int]], Counter[str]]:
+    """Puts the records of tasks on shelves; gives how many, by split and bucket, and the rows dropped, by reason."""
     ((store, exporter),) = _ours
-    found = _collected(store, exporter, batch)
-    rows = {split: shelves[split].put(table, str(os.getpid())) for split, table in found.tables.items()}
-    return Scattered(found.tasks, rows, found.dropped)
+    tables, dropped = _collected(store, exporter, batch)
+    return {split: shelves[split].put(table, str(os.getpid())) for split, table in tables.items()}, dropped
 
 
-def _collected(store: RunStore, exporter: Exporter, batch: Sequence[Task]) -> Collected:
+def _collected(
+    store: RunStore, exporter: Exporter, batch: Sequence[Task]
+) -> tuple[dict[Split, pa.Table], Counter[str]]:
+    """The records of tasks with the columns of their places, by split; and the rows dropped, by reason."""
     tables: dict[Split, list[pa.Table]] = {}
     for task in batch:
         picked = rendered.picked(store, task.shard, task.facts, exporter.kept_by) if task.rendered else None
@@ -171,7 +171,7 @@ def _collected(store: RunStore, exporter: Exporter, batch: Sequence[Task]) -> Co
             for split, table in by_split.items():
                 tables.setdefault(split, []).append(table)
     dropped, exporter.dropped = exporter.dropped, Counter()
-    return Collected(len(batch), {split: pa.concat_tables(parts) for split, parts in tables.items()}, dropped)
+    return {split: pa.concat_tables(parts) for split, parts in tables.items()}, dropped
 
 
 def _made(store: RunStore, exporter: Exporter, shard: int, facts: dict[str, Facts]) -> dict[Split, pa.Table]:
@@ -227,12 +227,8 @@ def _tasks(rows: Rows, by_video: bool, ready: Collection[int]) -> Iterator[list[
             n += one["n"]
         which = f"shard BETWEEN {some[0]} AND {some[-1]}"
         known = rows.query(f"SELECT * FROM kept WHERE {which} ORDER BY shard, video_id, rank")
-        tasks = [
-            Task(shard, {row["trajectory_id"]: row | _makers(rows, shard) for row in facts}, shard in ready)
-            for (shard, _), facts in groupby(known, key=lambda row: (row["shard"], by_video and row["video_id"]))
-        ]
+        tasks = list[Task]()
+        for (shard, _), facts in groupby(known, key=lambda row: (row["shard"], by_video and row["video_id"])):
+            made_by = {"run_fingerprint": rows.fingerprints_of(shard)["replay"]}
+            tasks.append(Task(shard, {row["trajectory_id"]: row | made_by for row in facts}, shard in ready))
         yield from ([task] for task in tasks) if by_video else [tasks]
-
-
-def _makers(rows: Rows, shard: int) -> dict[str, str]:
-    return {"run_fingerprint": rows.fingerprints_of(shard)["replay"]}

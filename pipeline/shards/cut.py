@@ -1,8 +1,7 @@
 """Cutting a run: what a condition keeps becomes the files of a trainer, without any model call."""
 
 import re
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.shards.card import Card, Tally, identity_in, render, tally_in
@@ -62,7 +61,7 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None, alone: 
     exporter = _exporter(rows, order, condition, media, layout, folder)
     readme = storage.read_or_none(f"{folder}/README.md")
     # Both take seconds for a run of a million rows, in which the choice is made.
-    with _helpers(rows, exporter, alone or readme is not None) as pool, ThreadPoolExecutor(1) as aside:
+    with helpers(rows, exporter, alone or readme is not None) as pool, ThreadPoolExecutor(1) as aside:
         reading = aside.submit(digests, rows)
         found = choose(rows, order.condition, order.kind, order.seed)
         _require_fitting(rows, order)
@@ -94,10 +93,6 @@ def cut(rows: Rows, order: Order, show: Show = lambda done, total: None, alone: 
     )
     storage.write(f"{folder}/README.md", render(card).encode())
     return _result(url, True, found, tally)
-
-
-def _helpers(rows: Rows, exporter: Exporter, alone: bool) -> AbstractContextManager[ProcessPoolExecutor | None]:
-    return nullcontext() if alone else helpers(rows, exporter)
 
 
 def _result(url: str, made: bool, found: Funnel, tally: Tally) -> Cut:

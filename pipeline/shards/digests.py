@@ -26,16 +26,11 @@ def footer_digests(storage: Storage, names: Sequence[str]) -> dict[str, str]:
         return dict(zip(names, pool.map(lambda name: _digest(storage, name), names), strict=True))
 
 
-def footer(storage: Storage, name: str) -> bytes:
-    """The footer of a file, without its length. Raises Fatal where it cannot be read."""
+def _digest(storage: Storage, name: str) -> str:
     tail = storage.tail(name, _TAIL)
     length = int.from_bytes(tail[-_END:-4], "little")
     if length + _END > len(tail):
         tail = storage.tail(name, length + _END)
     if tail[-4:] != b"PAR1" or length + _END > len(tail):
         raise Fatal(f"{storage.url}/{name} is not a whole Parquet file")
-    return tail[-_END - length : -_END]
-
-
-def _digest(storage: Storage, name: str) -> str:
-    return hashlib.sha256(footer(storage, name)).hexdigest()
+    return hashlib.sha256(tail[-_END - length : -_END]).hexdigest()

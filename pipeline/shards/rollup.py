@@ -16,11 +16,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.ranges import Ranges
 from pipeline.shards.columns import CAPTIONED, COLUMNS, USAGE, selected
 from pipeline.shards.conservation import Counted
-from pipeline.shards.digests import footer
 from pipeline.shards.reading import Database
-from pipeline.store import RunStore
+from pipeline.store import RunStore, footer_of
 from schemas.config import STAGES
 from schemas.errors import Fatal
 from schemas.record import SCHEMA_VERSION, content_id
@@ -77,18 +77,12 @@ def of_version(store: RunStore, begins: str, version: str) -> dict[str, dict[str
     found = dict[str, dict[str, Any]]()
     for name in store.storage.names(folder, ".parquet"):
         if name.startswith(prefix):
-            with suppress(Fatal, pa.ArrowException):
-                told = _told(store, f"{folder}/{name}")
+            with suppress(Fatal, FileNotFoundError, KeyError, pa.ArrowException):
+                with Ranges(store.storage, f"{folder}/{name}") as file:
+                    told = footer_of(pq.read_metadata(file))
                 if told.get("version") == version:
                     found[f"{folder}/{name}"] = told
     return found
-
-
-def _told(store: RunStore, name: str) -> dict[str, Any]:
-    data = footer(store.storage, name)
-    metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + data + len(data).to_bytes(4, "little") + b"PAR1")).metadata
-    told: dict[str, Any] = json.loads((metadata or {}).get(b"zoomtrail", b"{}"))
-    return told
 
 
 def whole(shards: Iterable[int]) -> list[range]:

@@ -1,9 +1,11 @@
 """Rows that arrive in any order, put in order and cut into files: a million of them never sit in memory."""
 
 import tempfile
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 
@@ -21,7 +23,7 @@ _HELD_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class Shelves:
-    """Buckets on the local disk, one for each `bucket` samples: files to which several processes may add."""
+    """Buckets on the local disk, a folder for each `bucket` samples, to which several processes may add."""
 
     folder: str
     bucket: int
@@ -33,16 +35,17 @@ class Shelves:
         """
         options, counts = pa.ipc.IpcWriteOptions(compression="lz4"), Counter[int]()
         for number, rows in self.split(_in_order([table])):
-            path = Path(self.folder) / f"{number:08d}-{writer}.arrows"
+            path = self._place(number) / f"{writer}.arrows"
+            path.parent.mkdir(exist_ok=True)
             with path.open("ab") as file, pa.ipc.new_stream(file, rows.schema, options=options) as stream:
                 stream.write_table(rows)
-            counts[number] += len(rows)
+            counts[number] = len(rows)
         return counts
 
     def read(self, number: int) -> pa.Table:
         """The rows of a bucket in order, without their places."""
         parts = []
-        for path in sorted(Path(self.folder).glob(f"{number:08d}-*.arrows")):
+        for path in sorted(self._place(number).iterdir()):
             with path.open("rb") as file:
                 while file.tell() < path.stat().st_size:
                     parts.append(pa.ipc.open_stream(file).read_all())
@@ -55,6 +58,9 @@ class Shelves:
         for number, count in sorted((item["values"], item["counts"]) for item in pc.value_counts(buckets).to_pylist()):
             yield number, table.slice(start, count)
             start += count
+
+    def _place(self, number: int) -> Path:
+        return Path(self.folder) / f"{number:08d}"
 
 
 @dataclass(frozen=True)
@@ -132,15 +138,13 @@ class Spill:
         if not self._counts:
             return None
         self._flush()
-        ends, end = list[tuple[int, int]](), 0
-        for number in sorted(self._counts):
-            ends.append((number, end := end + self._counts[number]))
+        numbers = sorted(self._counts)
+        ends = list(accumulate(self._counts[number] for number in numbers))
         found, start = list[Piece](), 0
         for size in sizes:
-            within = [(n, last) for n, last in ends if last > start and last - self._counts[n] < start + size]
-            number, last = within[0]
-            skipped = start - (last - self._counts[number])
-            found.append(Piece(self.shelves, tuple(n for n, _ in within), skipped, size))
+            first, last = bisect_right(ends, start), bisect_left(ends, start + size)
+            skipped = start - (ends[first] - self._counts[numbers[first]])
+            found.append(Piece(self.shelves, tuple(numbers[first : last + 1]), skipped, size))
             start += size
         return found
 
