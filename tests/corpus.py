@@ -6,8 +6,10 @@ patch a finished MP4. `render_video` makes a small plain one for tests that just
 
 import io
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -148,7 +150,7 @@ def encode(
 ) -> list[float]:
     """Encodes frames 0..n_frames-1 (frames: (index, width, height) -> RGB) and returns their times in seconds."""
     times = (kind.times or every(25))(n_frames)
-    with av.open(str(path), "w", options=muxer or {}) as container:
+    with _same_priority(), av.open(str(path), "w", options=muxer or {}) as container:
         stream: Any = container.add_stream(kind.codec, rate=25, options=kind.options)
         stream.width, stream.height = kind.size
         stream.pix_fmt = kind.pixel_format
@@ -161,6 +163,20 @@ def encode(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return times
+
+
+@contextmanager
+def _same_priority() -> Iterator[None]:
+    """Gives the thread its scheduling back: SVT-AV1, as root, leaves its caller at the highest real-time priority,
+    which all threads and processes begun later would inherit, Ray's and a browser's too."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, param)
 
 
 def render_video(path: Path, seconds: float, fps: int = 10, size: tuple[int, int] = (320, 240), seed: int = 0) -> None:

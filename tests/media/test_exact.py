@@ -1,5 +1,6 @@
 """Every frame of every kind of file, however it is reached, is the one asked for."""
 
+import os
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,14 @@ def plan(*indices: int, budget: PixelBudget = SMALL) -> FramePlan:
 def in_order(file: VideoFile) -> list[Picture]:
     """All pictures by one linear pass."""
     return [picture for _, _, picture in file.sample([plan(*range(file.video.n_frames))])]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no such scheduling here")
+def test_no_encoder_leaves_this_process_a_priority_of_its_own(encoded: Encoded) -> None:
+    before = os.sched_getscheduler(os.getppid())
+    for name in KIND_NAMES:
+        encoded(name)
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.mark.parametrize("name", KIND_NAMES)
