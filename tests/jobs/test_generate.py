@@ -18,6 +18,7 @@ from schemas.trajectory import Trajectory
 from schemas.verdict import Verdict
 from tests.benchmarks import chaos
 from tests.benchmarks.kills import QUICK, start, trial
+from tests.interrupts import interrupts
 from tests.jobfiles import write_job
 from tests.jobs.conftest import ROOT, Command, FinishedRun
 from tests.scripted_server import ScriptedServer
@@ -174,18 +175,17 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path: Path, zo
 
 
 @pytest.mark.parametrize(
-    ("number", "interrupts"),
+    ("number", "handler"),
     [(signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_IGN)],
     ids=["Ctrl-C", "kill of a job that a shell put into the background"],
 )
 def test_a_stopped_run_is_finished_by_the_same_command(
-    tmp_path: Path, zoomtrail: Command, number: signal.Signals, interrupts: Any
+    tmp_path: Path, zoomtrail: Command, number: signal.Signals, handler: Any
 ) -> None:
     with ScriptedServer(tmp_path / "calls.jsonl", latency_s=1.0) as server:
         job = write_job(tmp_path, server.base_url, "videozoomer", n_videos=1)
-        before = signal.signal(signal.SIGINT, interrupts)  # what is ignored here is ignored by children
-        process = start(job, tmp_path / "run")
-        signal.signal(signal.SIGINT, before)
+        with interrupts(handler):
+            process = start(job, tmp_path / "run")
         while not server.calls() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(number)

@@ -5,25 +5,22 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from functools import partial
 from pathlib import Path
 
 from pipeline.store import RunStore
+from tests.interrupts import interrupts
 
 ROOT = Path(__file__).parents[2]
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
-    """`view`, which heeds an interrupt even where these tests run in a shell's background and would ignore it."""
     command = [sys.executable, "-m", "jobs.cli", "view", *arguments]
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
-    )
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_it_prints_its_address_and_ends_cleanly_on_interrupt(watched: RunStore) -> None:
-    process = start(watched.url, "--port", "0")
+    with interrupts(signal.default_int_handler):
+        process = start(watched.url, "--port", "0")
     try:
         assert process.stdout
         line = process.stdout.readline()
